@@ -1,0 +1,63 @@
+"""AI Dispatcher: a semantic cache and a token-aware limiter between an LLM application and its models."""
+
+from dispatch_core.cache import SemanticCache
+from dispatch_core.dispatcher import Dispatcher, Ticket
+from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
+from dispatch_core.errors import (
+    ConfigError,
+    DimensionMismatch,
+    DispatchError,
+    EmbeddingError,
+    LimitError,
+    LimitExceeded,
+    MissingExtra,
+    RequestTooLarge,
+    StoreError,
+)
+from dispatch_core.limit import LimiterStats, TokenLimiter
+from dispatch_core.policy import Decision, Guarded, Policy, Threshold
+from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
+from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
+from dispatch_core.telemetry import Stats
+from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, Usage
+
+__all__ = [
+    "ConfigError",
+    "Cost",
+    "Decision",
+    "DimensionMismatch",
+    "DispatchError",
+    "Dispatcher",
+    "Embedder",
+    "EmbeddingError",
+    "Entry",
+    "Feedback",
+    "Fit",
+    "Guarded",
+    "HashingEmbedder",
+    "LimitError",
+    "LimitExceeded",
+    "Limiter",
+    "LimiterStats",
+    "Match",
+    "MemoEmbedder",
+    "MemoryStore",
+    "Miss",
+    "MissingExtra",
+    "Policy",
+    "Query",
+    "RedisNearStore",
+    "RequestTooLarge",
+    "Reservation",
+    "SQLiteStore",
+    "SemanticCache",
+    "SentenceTransformerEmbedder",
+    "Stats",
+    "StoreError",
+    "Threshold",
+    "Ticket",
+    "TokenLimiter",
+    "Usage",
+    "VectorStore",
+    "store_from_url",
+]

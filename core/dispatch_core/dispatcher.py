@@ -1,0 +1,205 @@
+"""The dispatcher: cache → reserve → (the caller's model call) → settle → store.
+
+It never calls a model: the caller does, between `begin` and `finish`. Failing open is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.breaker import Breaker
+from dispatch_core.cache import SemanticCache
+from dispatch_core.errors import ConfigError, DispatchError
+from dispatch_core.ports import Limiter, Reservation
+from dispatch_core.telemetry import Stats, Tally
+from dispatch_core.types import Cost, Match, Miss, Query, Usage
+from dispatch_core.write_behind import WriteBehind
+
+T = TypeVar("T")
+U = TypeVar("U")
+OnError = Literal["miss", "raise"]
+
+_log = logging.getLogger("dispatch_core")
+_READ_OWN_WRITES = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to call the model: what to store the answer with, and the place in the quota."""
+
+    query: Query
+    miss: Miss | None
+    reservation: Reservation | None = None
+
+
+class Dispatcher:
+    """One cache and one limiter for any number of callers, threads and event loops.
+
+    ``on_error="miss"`` turns a failing cache into misses (counted, logged once per change of state, with a circuit
+    breaker); ``"raise"`` lets its errors through. Answers are written in the background unless ``write_behind`` is
+    false; a lookup waits for writes of this dispatcher that are still under way, at most 0.25 s.
+    ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        cache: SemanticCache | None = None,
+        limiter: Limiter | None = None,
+        *,
+        on_error: OnError = "miss",
+        write_behind: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if on_error not in ("miss", "raise"):
+            raise ConfigError(f"on_error is 'miss' or 'raise', got {on_error!r}")
+        self.cache = cache
+        self.limiter = limiter
+        self._fail_open = on_error == "miss"
+        self._writer = WriteBehind() if write_behind and self._fail_open else None
+        self._clock = clock
+        self._tally = Tally()
+        self._breaker = Breaker()
+        self._breaker_lock = threading.Lock()
+
+    def begin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
+        """Look the question up; if the model must be asked, wait for a place in the quota first.
+
+        Without a ``cost`` nothing is reserved. Raises `LimitExceeded` and `RequestTooLarge`.
+        """
+        return run(self._begin(query, cost, timeout))
+
+    async def abegin(
+        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None
+    ) -> Match | Ticket:
+        return await arun(self._begin(query, cost, timeout))
+
+    def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
+        """Settle the reservation and store the answer; a ``payload`` of None is not worth storing."""
+        run(self._finish(ticket, payload, usage))
+
+    async def afinish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
+        await arun(self._finish(ticket, payload, usage))
+
+    def abort(self, ticket: Ticket, *, sent: bool = True) -> None:
+        """The call failed or was given up: nothing is stored.
+
+        A request that was sent may have been counted by the provider, so its charge stays; one that was not sent
+        (``sent=False``) gives its place back.
+        """
+        if ticket.reservation is not None:
+            if sent:
+                ticket.reservation.settle(None)
+            else:
+                ticket.reservation.cancel()
+
+    def unlooked(self, query: Query) -> Ticket:
+        """A ticket without a lookup and without a reservation, to store an answer that came from elsewhere."""
+        return Ticket(query, self.cache.unseen(query) if self.cache else None)
+
+    def bypassed(self) -> None:
+        """Count a call that went past the cache."""
+        self._tally.count("bypassed")
+
+    def stats(self) -> Stats:
+        return self._tally.snapshot()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait for the writes under way; False if ``timeout`` seconds did not suffice."""
+        return self._writer is None or self._writer.flush(timeout)
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        return self._writer is None or await self._writer.aflush(timeout)
+
+    def clear(self, namespace: str | None = None) -> None:
+        """Forget one namespace, or all; raises `StoreError`, for a caller who clears must know."""
+        self.flush()
+        if self.cache is not None:
+            self.cache.clear(namespace)
+
+    async def aclear(self, namespace: str | None = None) -> None:
+        await self.aflush()
+        if self.cache is not None:
+            await self.cache.aclear(namespace)
+
+    def close(self) -> None:
+        """Finish the writes and release the store."""
+        self.flush()
+        if self.cache is not None:
+            self.cache.close()
+
+    async def aclose(self) -> None:
+        await self.aflush()
+        if self.cache is not None:
+            await self.cache.aclose()
+
+    def _begin(self, query: Query, cost: Cost | None, timeout: float | None) -> Flow[Match | Ticket]:
+        miss: Miss | None = None
+        if self.cache is not None:
+            found = yield from self._lookup(self.cache, query)
+            if isinstance(found, Match):
+                self._tally.count(f"{found.kind}_hits", saved=found.entry.usage)
+                return found
+            self._tally.count("misses")
+            miss = found
+        reservation: Reservation | None = None
+        if self.limiter is not None and cost is not None:
+            reservation = yield from step(self.limiter.acquire, self.limiter.aacquire, cost, timeout=timeout)
+        return Ticket(query, miss, reservation)
+
+    def _lookup(self, cache: SemanticCache, query: Query) -> Flow[Match | Miss]:
+        if self._writer is not None and self._writer.pending:
+            yield from step(self._writer.flush, self._writer.aflush, _READ_OWN_WRITES)
+        return (yield from self._safely(cache.lookup_flow(query), cache.unseen(query)))
+
+    def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
+        if ticket.reservation is not None:
+            ticket.reservation.settle(usage)
+        if self.cache is None or ticket.miss is None or payload is None:
+            self._tally.count("not_stored", spent=usage)
+            return
+        writing = self._write(self.cache, ticket.miss, payload, usage)
+        if self._writer is not None:
+            self._writer.submit(lambda: run(writing))
+        else:
+            yield from writing
+
+    def _write(self, cache: SemanticCache, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[None]:
+        entry = yield from self._safely(cache.store_flow(miss, payload, usage), None)
+        self._tally.count("not_stored" if entry is None else "stored", spent=usage)
+
+    def _safely(self, flow: Flow[T], otherwise: U) -> Flow[T | U]:
+        """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""
+        with self._breaker_lock:
+            allowed = self._breaker.allow(self._clock())
+        if not allowed and self._fail_open:
+            self._tally.count("failures")
+            return otherwise
+        try:
+            result = yield from flow
+        except Exception as error:
+            self._failed(error)
+            if not self._fail_open:
+                raise
+            return otherwise
+        with self._breaker_lock:
+            recovered = self._breaker.success()
+        if recovered:
+            _log.warning("the cache works again")
+        return result
+
+    def _failed(self, error: Exception) -> None:
+        self._tally.count("failures")
+        with self._breaker_lock:
+            opened = self._breaker.failure(self._clock())
+            first = self._breaker.failures == 1
+        if self._fail_open and (opened or first):
+            state = "is paused" if opened else "failed"
+            # A foreign exception may quote the prompt; ours never do.
+            detail = str(error) if isinstance(error, DispatchError) else "no details logged"
+            _log.warning("the cache %s, calls go on without it: %s: %s", state, type(error).__name__, detail)

@@ -1,0 +1,49 @@
+"""Identity: canonical text, digests of scopes and namespaces, entry ids. Pure and stable across processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from typing import Any
+
+_DIGEST_BYTES = 20
+
+
+def canonical(text: str) -> str:
+    """The form in which two texts are the same text: Unicode NFC, unified line ends, no outer white space."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+
+
+def digest(*parts: str, key: bytes = b"") -> str:
+    """Hex digest of the parts in order; lengths are part of it, so parts can never run into each other."""
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=key)
+    for part in parts:
+        # Lone surrogates reach us from broken clients; they must have an identity too.
+        data = part.encode("utf-8", "surrogatepass")
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def namespace_digest(namespace: str, secret: bytes = b"") -> str:
+    """What a store sees of a tenant's name. With a secret (at most 64 bytes) the name cannot be guessed back."""
+    return digest("namespace", namespace, key=secret)
+
+
+def scope_digest(facts: Any) -> str:
+    """Digest of JSON-like facts, independent of the order of keys.
+
+    Raises `TypeError` for anything that JSON cannot express: the ``repr`` of an object often holds its address,
+    which would make every process, or every call, a scope of its own.
+    """
+    return digest("scope", json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=True))
+
+
+def full_scope(namespace: str, scope: str, embedder: str) -> str:
+    """The one filter of a search: tenant, exact part and vector space together."""
+    return digest("full-scope", namespace, scope, embedder)
+
+
+def entry_id(scope: str, text: str) -> str:
+    return digest("entry", scope, canonical(text))

@@ -1,0 +1,5 @@
+"""Token-aware limits: admit calls so that a provider's quota is used and never exceeded."""
+
+from dispatch_core.limit.local import LimiterStats, TokenLimiter
+
+__all__ = ["LimiterStats", "TokenLimiter"]

@@ -1,0 +1,101 @@
+"""What the core asks of its collaborators. Every call that may block has a twin with an `a` in front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Usage, Vector
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into unit-length float32 vectors.
+
+    ``model`` identifies the vector space: vectors of different models are never compared. ``max_tokens`` is the
+    window after which the encoder truncates silently. Failures raise `EmbeddingError`.
+    """
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def dims(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """Return shape ``(len(texts), dims)``."""
+        ...
+
+    async def aembed(self, texts: Sequence[str]) -> Matrix: ...
+
+    def fit(self, text: str) -> Fit:
+        """Count the text's tokens before truncation, and those the encoder does not know."""
+        ...
+
+    async def afit(self, text: str) -> Fit: ...
+
+
+class VectorStore(Protocol):
+    """Keeps entries, finds them by id and by the meaning of their text.
+
+    ``now`` is in Unix seconds: an entry that has expired by then is not returned. Failures raise `StoreError`.
+    """
+
+    def get(self, id: str, *, now: float) -> Entry | None: ...
+    async def aget(self, id: str, *, now: float) -> Entry | None: ...
+
+    def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
+        """Return the nearest fresh entries of exactly this scope, best first."""
+        ...
+
+    async def asearch(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]: ...
+
+    def put(self, entry: Entry, vector: Vector | None) -> None:
+        """Write or replace by id; without a vector the entry is found by id alone."""
+        ...
+
+    async def aput(self, entry: Entry, vector: Vector | None) -> None: ...
+
+    def delete(self, id: str) -> None: ...
+    async def adelete(self, id: str) -> None: ...
+
+    def clear(self, namespace: str | None = None) -> None:
+        """Forget one namespace (its digest), or everything this store holds."""
+        ...
+
+    async def aclear(self, namespace: str | None = None) -> None: ...
+
+    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class Reservation(Protocol):
+    """A place in the quota: held from admission until it is settled or cancelled, whichever comes first."""
+
+    @property
+    def cost(self) -> Cost: ...
+
+    def settle(self, usage: Usage | None = None) -> None:
+        """Replace the estimate by the real usage; None keeps the estimate. Idempotent."""
+        ...
+
+    def cancel(self) -> None:
+        """Give everything back: the request was never sent. Idempotent."""
+        ...
+
+
+class Limiter(Protocol):
+    """Admits calls so that the provider's quota is used and never exceeded."""
+
+    def estimate(self, text: str, *, max_tokens: int | None = None, model: str = "") -> Cost: ...
+
+    def acquire(self, cost: Cost, *, timeout: float | None = None) -> Reservation:
+        """Wait for a turn; raise `LimitExceeded` or `RequestTooLarge`."""
+        ...
+
+    async def aacquire(self, cost: Cost, *, timeout: float | None = None) -> Reservation: ...
+
+    def observe(self, feedback: Feedback) -> None:
+        """Learn from a response of the provider."""
+        ...

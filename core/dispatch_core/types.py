@@ -1,0 +1,127 @@
+"""Frozen values that travel between the parts of the dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+"""One embedding: shape ``(dims,)``, unit length."""
+
+Matrix: TypeAlias = NDArray[np.float32]
+"""Several embeddings: shape ``(texts, dims)``, every row of unit length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one answer cost, as the provider counted them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question in the three parts of its identity, which never mix.
+
+    ``text`` is compared by meaning when ``semantic`` is true. ``scope`` is a digest of everything that must
+    match exactly: model, parameters, system prompt, earlier turns, tools, output schema, retrieved context.
+    ``namespace`` is the tenant or application; it is digested before it reaches a store.
+    """
+
+    text: str
+    scope: str = ""
+    namespace: str = ""
+    semantic: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a text fits an encoder: its length in tokens and how many of them the encoder does not know."""
+
+    tokens: int
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored answer. ``payload`` belongs to the front that wrote it; ``expires`` is in Unix seconds."""
+
+    id: str
+    namespace: str
+    scope: str
+    text: str
+    payload: bytes
+    usage: Usage
+    created: float
+    expires: float | None = None
+
+    def fresh(self, now: float) -> bool:
+        return self.expires is None or now < self.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A stored entry and how close it is: ``score`` is the cosine in [−1, 1], higher is closer."""
+
+    entry: Entry
+    score: float
+    exact: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "exact" if self.exact else "semantic"
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No stored answer will do. Carries the vector, so that storing the answer embeds nothing again.
+
+    ``vector`` is None for a question that is matched exactly or whose lookup failed; ``reason`` says which,
+    or why the nearest neighbour was refused.
+    """
+
+    query: Query
+    id: str
+    scope: str
+    reason: str
+    vector: Vector | None = None
+    nearest: Match | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call is expected to charge: one request and these tokens.
+
+    ``weight`` is the uncorrected size of the prompt that ``input_tokens`` was estimated from (0 if it was counted)
+    and ``model`` names the tokenizer: with both, a limiter learns the true ratio from the usage that comes back.
+    """
+
+    input_tokens: int
+    output_tokens: int = 0
+    model: str = ""
+    weight: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a provider's response said about its limits. ``retry_after`` is in seconds."""
+
+    status: int
+    retry_after: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,91 @@
+"""Writes that the answer does not wait for: one thread, a bounded queue, nothing lost at exit."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+_AT_EXIT = 5.0
+_WRITERS: weakref.WeakSet[WriteBehind] = weakref.WeakSet()
+
+
+class WriteBehind:
+    """Runs jobs in order in a background thread. Jobs must not raise.
+
+    A full queue makes the caller do its own job: slower, never unbounded, never lost. At exit of the interpreter,
+    what is queued is finished for up to five seconds.
+    """
+
+    def __init__(self, *, capacity: int = 1024) -> None:
+        self._capacity = capacity
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._changed = threading.Condition()
+        self._running = False
+        _WRITERS.add(self)
+
+    @property
+    def pending(self) -> int:
+        """Jobs not finished yet, the running one included."""
+        return len(self._jobs) + self._running
+
+    def submit(self, job: Callable[[], object]) -> None:
+        with self._changed:
+            if len(self._jobs) < self._capacity:
+                self._jobs.append(job)
+                if not self._running:
+                    self._running = True
+                    threading.Thread(target=self._work, name="dispatch-write", daemon=True).start()
+                return
+        job()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all is written; False if ``timeout`` seconds did not suffice."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.pending, timeout)
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        return await asyncio.to_thread(self.flush, timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._jobs:
+                    # The thread ends with its work; the next job starts another. Nothing to close, nothing to leak.
+                    self._running = False
+                    self._changed.notify_all()
+                    return
+                job = self._jobs.popleft()
+            try:
+                job()
+            except BaseException:
+                with self._changed:
+                    self._running = False
+                    self._changed.notify_all()
+                raise
+
+    def _start_anew(self) -> None:
+        """A forked child has the queue but not the thread, perhaps a lock that nobody will release; the parent does
+        the queued jobs."""
+        self._changed = threading.Condition()
+        self._jobs.clear()
+        self._running = False
+
+
+def _after_fork() -> None:
+    for writer in list(_WRITERS):
+        writer._start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _finish() -> None:
+    for writer in list(_WRITERS):
+        writer.flush(_AT_EXIT)
