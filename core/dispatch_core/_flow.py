@@ -30,9 +30,7 @@ class Step:
 Flow: TypeAlias = Generator[Step, Any, T]
 
 
-def step(
-    call: Callable[P, T], acall: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-) -> Flow[T]:
+def step(call: Callable[P, T], acall: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
     """Use as ``result = yield from step(store.get, store.aget, id)`` inside a flow."""
     result: T = yield Step(call, acall, args, kwargs)
     return result
@@ -40,7 +38,7 @@ def step(
 
 def pause(seconds: float) -> Flow[None]:
     """Wait without holding the thread of an event loop."""
-    yield from step(time.sleep, asyncio.sleep, seconds)
+    yield Step(time.sleep, asyncio.sleep, (seconds,), {})
 
 
 def run(flow: Flow[T]) -> T:

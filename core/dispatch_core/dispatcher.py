@@ -74,9 +74,7 @@ class Dispatcher:
         """
         return run(self._begin(query, cost, timeout))
 
-    async def abegin(
-        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None
-    ) -> Match | Ticket:
+    async def abegin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
         return await arun(self._begin(query, cost, timeout))
 
     def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
@@ -97,6 +95,13 @@ class Dispatcher:
                 ticket.reservation.settle(None)
             else:
                 ticket.reservation.cancel()
+
+    def discard(self, match: Match) -> None:
+        """A hit that its front cannot read counts as a failure and a miss, and its entry is deleted."""
+        run(self._discard(match))
+
+    async def adiscard(self, match: Match) -> None:
+        await arun(self._discard(match))
 
     def unlooked(self, query: Query) -> Ticket:
         """A ticket without a lookup and without a reservation, to store an answer that came from elsewhere."""
@@ -172,6 +177,16 @@ class Dispatcher:
     def _write(self, cache: SemanticCache, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[None]:
         entry = yield from self._safely(cache.store_flow(miss, payload, usage), None)
         self._tally.count("not_stored" if entry is None else "stored", spent=usage)
+
+    def _discard(self, match: Match) -> Flow[None]:
+        saved = match.entry.usage
+        self._tally.count(f"{match.kind}_hits", -1, saved=Usage(-saved.input_tokens, -saved.output_tokens))
+        self._tally.count("misses")
+        self._tally.count("failures")
+        _log.warning("an entry of the cache could not be read and was deleted: %s", match.entry.id)
+        if self.cache is not None:
+            store = self.cache.stored_in
+            yield from self._safely(step(store.delete, store.adelete, match.entry.id), None)
 
     def _safely(self, flow: Flow[T], otherwise: U) -> Flow[T | U]:
         """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""

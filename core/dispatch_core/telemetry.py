@@ -70,10 +70,10 @@ class Tally:
         self._saved = Usage()
         self._spent = Usage()
 
-    def count(self, name: str, *, saved: Usage | None = None, spent: Usage | None = None) -> None:
-        """Add one to a counter of `Stats`, and tokens to its totals."""
+    def count(self, name: str, by: int = 1, *, saved: Usage | None = None, spent: Usage | None = None) -> None:
+        """Add to a counter of `Stats`, and tokens to its totals."""
         with self._lock:
-            self._counts[name] += 1
+            self._counts[name] += by
             if saved is not None:
                 self._saved += saved
             if spent is not None:

@@ -34,11 +34,9 @@ class HashingEmbedder:
                 hashed = hashlib.blake2b(feature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
                 number = int.from_bytes(hashed, "little")
                 row[number % self.dims] += 1.0 if number >> 63 else -1.0
-            norm = float(np.linalg.norm(row))
-            if norm:
-                row /= norm
-            else:
+            if not row.any():
                 row[0] = 1.0
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 
     async def aembed(self, texts: Sequence[str]) -> Matrix:

@@ -108,8 +108,9 @@ class SentenceTransformerEmbedder:
 @contextmanager
 def _quiet(local: bool) -> Iterator[None]:
     """Hide the progress bar of reading a local file; a download keeps its own."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     hide = local and logging.is_progress_bar_enabled()
     if hide:
         logging.disable_progress_bar()

@@ -1,5 +1,6 @@
 """Token-aware limits: admit calls so that a provider's quota is used and never exceeded."""
 
+from dispatch_core.limit.feedback import feedback_of
 from dispatch_core.limit.local import LimiterStats, TokenLimiter
 
-__all__ = ["LimiterStats", "TokenLimiter"]
+__all__ = ["LimiterStats", "TokenLimiter", "feedback_of"]

@@ -7,6 +7,8 @@ low on Chinese) and costs nanoseconds; a moving average per model of actual ÷ g
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
+from dataclasses import dataclass
 
 from dispatch_core.types import Cost, Usage
 
@@ -16,28 +18,37 @@ _STEP = 0.1
 _LOWEST, _HIGHEST = 0.2, 5.0
 
 
+@dataclass(slots=True)
+class _Average:
+    """A plain mean of the first values, then a moving one: the first guess must not linger."""
+
+    value: float
+    seen: int = 0
+
+    def add(self, value: float) -> None:
+        self.seen += 1
+        self.value += max(_STEP, 1.0 / self.seen) * (value - self.value)
+
+
 class TokenEstimator:
     """Thread-safe. ``default_output`` is the answer length assumed before any answer was seen, in tokens."""
 
     def __init__(self, *, default_output: float = _FIRST_OUTPUT) -> None:
-        self._default_output = default_output
         self._lock = threading.Lock()
-        self._ratios: dict[str, float] = {}
-        self._outputs: dict[str, float] = {}
+        self._ratios: defaultdict[str, _Average] = defaultdict(lambda: _Average(1.0))
+        self._outputs: defaultdict[str, _Average] = defaultdict(lambda: _Average(default_output))
 
     def estimate(self, text: str, *, max_tokens: int | None, model: str) -> Cost:
         """Expect the prompt plus ``max_tokens``, which providers reserve; without it, a typical answer."""
         weight = len(text.encode("utf-8", "surrogatepass")) / _BYTES_PER_TOKEN
-        ratio = self._ratios.get(model, 1.0)
-        output = max_tokens if max_tokens is not None else self._outputs.get(model, self._default_output)
+        with self._lock:
+            ratio = self._ratios[model].value
+            output = max_tokens if max_tokens is not None else self._outputs[model].value
         return Cost(max(1, round(weight * ratio)), max(0, round(output)), model, weight)
 
     def learn(self, cost: Cost, usage: Usage) -> None:
         with self._lock:
             if cost.weight >= 1 and usage.input_tokens > 0:
-                ratio = min(_HIGHEST, max(_LOWEST, usage.input_tokens / cost.weight))
-                old = self._ratios.get(cost.model, 1.0)
-                self._ratios[cost.model] = old + _STEP * (ratio - old)
+                self._ratios[cost.model].add(min(_HIGHEST, max(_LOWEST, usage.input_tokens / cost.weight)))
             if usage.output_tokens > 0:
-                before = self._outputs.get(cost.model, self._default_output)
-                self._outputs[cost.model] = before + _STEP * (usage.output_tokens - before)
+                self._outputs[cost.model].add(usage.output_tokens)

@@ -41,9 +41,9 @@ class TokenLimiter:
     """Admits calls within ``rpm`` requests and ``tpm`` tokens per minute, first come, first served.
 
     The provider may count over a shorter ``window`` (in seconds): the limits scale with it. A call that does not fit
-    waits; it is refused with `LimitExceeded` when its turn would come after ``timeout`` or when ``max_queue`` calls
-    wait already, and with `RequestTooLarge` when it could never fit. ``burst`` is how many seconds' worth of quota may be
-    spent at once after a quiet time. ``clock`` returns monotonic seconds.
+    waits; it is refused with `LimitExceeded` when its turn would come after ``timeout`` (or ``max_wait``) seconds or
+    when ``max_queue`` calls wait already, and with `RequestTooLarge` when it could never fit. ``burst`` is how many
+    seconds' worth of quota may be spent at once after a quiet time. ``clock`` returns monotonic seconds.
 
     Use it as ``with limiter.reserve("prompt", max_tokens=100) as r: ...; r.settle(usage)`` or ``async with``.
     """
@@ -205,7 +205,7 @@ class TokenLimiter:
             return wait
         ahead = [sum(column) for column in zip(*(w.amounts for w in self._queue), strict=True)]
         behind = [a + b for a, b in zip(ahead, amounts, strict=True)]
-        paced = max(
+        paced: float = max(
             (amount - max(0.0, dimension.level)) / dimension.rate
             for amount, dimension in zip(behind, self._quota.dimensions, strict=True)
         )

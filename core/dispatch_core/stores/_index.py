@@ -56,17 +56,24 @@ class _Block:
 class VectorIndex:
     """Ids by the cosine of their vectors, within a scope. Thread-safe.
 
-    All vectors have one length, that of the first; another one raises `DimensionMismatch`.
+    All vectors have one length, that of the first; another one raises `DimensionMismatch`. An index that was emptied
+    is free again.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._blocks: dict[str, _Block] = {}
         self._scopes: dict[str, str] = {}
-        self._dims: int | None = None
+        self._dims = 0
 
     def __len__(self) -> int:
         return len(self._scopes)
+
+    def check(self, vector: Vector) -> None:
+        """Raise `DimensionMismatch` for a vector that `put` would refuse."""
+        with self._lock:
+            if self._scopes:
+                self._check(vector)
 
     def put(self, id: str, scope: str, vector: Vector, expires: float | None) -> None:
         """Add or replace; ``expires`` is in Unix seconds."""
@@ -87,7 +94,6 @@ class VectorIndex:
         with self._lock:
             self._blocks.clear()
             self._scopes.clear()
-            self._dims = None
 
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> list[tuple[str, float]]:
         """Return up to ``limit`` fresh ids with their cosine, best first."""
@@ -104,7 +110,7 @@ class VectorIndex:
             return [(block.ids[row], float(np.clip(scores[row], -1.0, 1.0))) for row in rows]
 
     def _check(self, vector: Vector) -> None:
-        if self._dims is None:
+        if not self._scopes:
             self._dims = len(vector)
         elif len(vector) != self._dims:
             raise DimensionMismatch(self._dims, len(vector))
@@ -121,9 +127,6 @@ class VectorIndex:
 
 def _best(scores: NDArray[np.float32], limit: int) -> list[int]:
     """Rows of the highest finite scores, best first."""
-    if limit < len(scores):
-        rows = np.argpartition(-scores, limit - 1)[:limit]
-    else:
-        rows = np.arange(len(scores))
+    rows = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     return [int(row) for row in rows if np.isfinite(scores[row])]

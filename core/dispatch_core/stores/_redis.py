@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,14 @@ class Connections:
     """Sends commands to one server, blocking or awaited.
 
     From a URL every call has a deadline of ``timeout`` seconds and one retry at once, for a pooled connection that
-    the server closed meanwhile. A client of the caller's keeps the caller's settings.
+    the server closed meanwhile; callers beyond the pool's 50 connections wait for one. A client of the caller's keeps the caller's settings.
     """
 
     def __init__(
         self, url: str | None, client: Client | None, async_client: AsyncClient | None, *, timeout: float
     ) -> None:
-        self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._lock = threading.Lock()
+        self._async_clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
         self._url = url
         self._timeout = timeout
         self._own = client is None
@@ -57,23 +56,25 @@ class Connections:
 
     def close(self) -> None:
         if self._own:
-            self._client.close()
+            self._client.connection_pool.disconnect()
 
     async def aclose(self) -> None:
-        for client in list(self._async_clients.values()):
-            await client.aclose()
+        with self._lock:
+            here = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if here is not None:
+            await here.connection_pool.disconnect()
         self.close()
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
-            return [self._client.execute_command(*commands[0])]
-        pipeline = self._client.pipeline(transaction=False)
+            return [_raw(self._client).execute_command(*commands[0])]
+        pipeline = _raw(self._client.pipeline(transaction=False))
         for command in commands:
             pipeline.execute_command(*command)
         return list(pipeline.execute())
 
     async def _asend(self, commands: Sequence[Command]) -> list[Any]:
-        client = self._here()
+        client = _raw(self._here())
         if len(commands) == 1:
             return [await client.execute_command(*commands[0])]
         pipeline = client.pipeline(transaction=False)
@@ -89,11 +90,15 @@ class Connections:
         client = self._async_clients.get(loop)
         if client is None:
             client = redis.asyncio.Redis(
-                connection_pool=redis.asyncio.ConnectionPool.from_url(self._url, **self._options(True))
+                connection_pool=redis.asyncio.BlockingConnectionPool.from_url(self._url, **self._options(True))
                 if self._url
                 else _async_pool_like(self._client)
             )
-            self._async_clients[loop] = client
+            with self._lock:
+                # A client holds its loop, and its sockets with it: those of loops that ended must be let go of.
+                for ended in [known for known in self._async_clients if known.is_closed()]:
+                    del self._async_clients[ended]
+                self._async_clients[loop] = client
         return client
 
     def _sync_client(self, async_client: AsyncClient | None) -> Client:
@@ -101,13 +106,20 @@ class Connections:
             given = "an asynchronous client alone" if async_client is not None else "nothing"
             raise ConfigError(f"a Redis store needs a URL or a synchronous client, got {given}")
         try:
-            return redis.Redis.from_url(self._url, **self._options(False))
+            pool = redis.BlockingConnectionPool.from_url(self._url, **self._options(False))
         except ValueError as error:
             raise ConfigError(f"not a Redis URL: {error}") from error
+        return redis.Redis(connection_pool=pool)
 
     def _options(self, asynchronous: bool) -> dict[str, Any]:
         retry = redis.asyncio.retry.Retry(NoBackoff(), 1) if asynchronous else Retry(NoBackoff(), 1)
-        return {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout, "retry": retry}
+        deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), self._timeout)
+        return {**deadlines, "retry": retry}
+
+
+def _raw(client: Any) -> Any:
+    """redis-py types neither ``execute_command`` nor replies; both are checked where they are decoded."""
+    return client
 
 
 def _pool_settings(client: Client | AsyncClient) -> dict[str, Any]:
@@ -122,4 +134,4 @@ def _async_pool_like(client: Client) -> Any:
         settings.pop(name, None)
     sync_class = getattr(client.connection_pool, "connection_class", redis.Connection)
     async_class = getattr(redis.asyncio, sync_class.__name__, redis.asyncio.Connection)
-    return redis.asyncio.ConnectionPool(connection_class=async_class, **settings)
+    return redis.asyncio.BlockingConnectionPool(connection_class=async_class, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import uuid
 from collections.abc import Sequence
 from importlib.resources import files
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dispatch_core._flow import Flow, arun, run
+from dispatch_core._flow import Flow, arun, pause, run
 from dispatch_core.stores._index import VectorIndex
 from dispatch_core.types import Entry, Match, Usage, Vector
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _CHANGE = files("dispatch_core.stores").joinpath("change.lua").read_text()
 _JOURNAL_LENGTH = 10_000
 _PAGE = 1_000
+_POLL, _POLLS = 0.005, 200
 
 
 class RedisNearStore:
@@ -51,6 +53,10 @@ class RedisNearStore:
         tag = "{" + prefix + "}"
         self._entry_prefix = f"{tag}:e:"
         self._sequence, self._journal, self._epoch_key = f"{tag}:seq", f"{tag}:log", f"{tag}:epoch"
+        # Callers in many threads and tasks move the mirror forward together: what one has read of the journal is
+        # applied under the lock, and only if nobody else was there before.
+        self._lock = threading.Lock()
+        self._loading = False
         self._index = VectorIndex()
         self._epoch: bytes | None = None
         self._seen = -1
@@ -98,34 +104,34 @@ class RedisNearStore:
 
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
         yield from self._follow()
+        seen = self._seen
         found = self._index.search(vector, scope=scope, limit=limit, now=now)
         if not found:
             return []
         entries = yield from self._fetch([id for id, _ in found])
-        for id, _ in found:
-            if id not in entries:
-                # The server expired or evicted it without a word in the journal.
-                self._index.remove(id)
+        with self._lock:
+            for id, _ in found:
+                if id not in entries and self._seen == seen:
+                    # The server expired or evicted it without a word in the journal.
+                    self._index.remove(id)
         return [Match(entries[id], score) for id, score in found if id in entries]
 
     def _put(self, entry: Entry, vector: Vector | None) -> Flow[None]:
         if vector is not None:
             # Loaded before the first write, so that a vector of a wrong length is refused, not stored.
             yield from self._follow()
-            self._index.put(entry.id, entry.scope, vector, entry.expires)
-        else:
-            self._index.remove(entry.id)
+            self._index.check(vector)
         expires_ms = 0 if entry.expires is None else max(1, math.ceil(entry.expires * 1000))
         change = self._change("put", entry.id, expires_ms, *_fields(entry, vector))
         [number] = yield from self._redis.send(change)
-        if number == self._seen + 1:
-            self._seen = number
+        with self._lock:
+            if number == self._seen + 1:
+                _mirror(self._index, entry.id, entry.scope, vector, entry.expires)
+                self._seen = number
 
     def _delete(self, ids: Sequence[str]) -> Flow[None]:
         for start in range(0, len(ids), _PAGE):
             yield from self._redis.send(*(self._change("del", id, 0) for id in ids[start : start + _PAGE]))
-        for id in ids:
-            self._index.remove(id)
 
     def _clear(self, namespace: str | None) -> Flow[None]:
         ids: list[str] = []
@@ -141,45 +147,77 @@ class RedisNearStore:
     def _follow(self) -> Flow[None]:
         """Bring the mirror up to the journal."""
         while True:
+            with self._lock:
+                known, seen = self._epoch, self._seen
             (epoch, last), news = yield from self._redis.send(
                 ("MGET", self._epoch_key, self._sequence),
-                ("XRANGE", self._journal, f"{max(self._seen, 0)}-1", "+", "COUNT", _PAGE),
+                ("XRANGE", self._journal, f"{max(seen, 0)}-1", "+", "COUNT", _PAGE),
             )
-            first = int(news[0][0].split(b"-")[0]) if news else None
-            gap = first is not None and first != self._seen + 1
-            lost = first is None and int(last or 0) != self._seen
-            if self._seen < 0 or epoch != self._epoch or gap or lost:
+            first = _number(news[0]) if news else None
+            gap = first is not None and first != seen + 1
+            lost = first is None and int(last or 0) != seen
+            if seen < 0 or epoch != known or gap or lost:
+                if (yield from self._loaded_by_another()):
+                    continue
                 yield from self._load(epoch, int(last or 0))
                 return
             if not news:
                 return
-            yield from self._apply(news)
+            yield from self._apply(news, epoch)
             if len(news) < _PAGE:
                 return
 
-    def _apply(self, news: Sequence[tuple[bytes, Any]]) -> Flow[None]:
-        changed = {_as_map(fields)[b"id"].decode() for _, fields in news}
-        yield from self._mirror(sorted(changed))
-        self._seen = max(self._seen, int(news[-1][0].split(b"-")[0]))
+    def _apply(self, news: Sequence[tuple[bytes, Any]], epoch: bytes | None) -> Flow[None]:
+        changed = {_as_map(fields)[b"id"].decode(): _number((number, fields)) for number, fields in news}
+        rows = yield from self._rows(list(changed))
+        with self._lock:
+            if epoch != self._epoch:
+                return
+            for id, row in rows:
+                # Others may have read on meanwhile: what they know is newer than this row.
+                if changed[id] > self._seen:
+                    _mirror(self._index, id, *row)
+            self._seen = max(self._seen, _number(news[-1]))
 
     def _load(self, epoch: bytes | None, last: int) -> Flow[None]:
-        self._index.clear()
-        cursor: Any = 0
-        while True:
-            cursor, ids = yield from self._scan(cursor)
-            yield from self._mirror(ids)
-            if not int(cursor):
-                break
-        self._epoch, self._seen = epoch, last
+        self._loading = True
+        try:
+            index = VectorIndex()
+            cursor: Any = 0
+            while True:
+                cursor, ids = yield from self._scan(cursor)
+                for id, row in (yield from self._rows(ids)):
+                    _mirror(index, id, *row)
+                if not int(cursor):
+                    break
+            with self._lock:
+                self._index, self._epoch, self._seen = index, epoch, last
+        finally:
+            self._loading = False
 
-    def _mirror(self, ids: Sequence[str]) -> Flow[None]:
+    def _loaded_by_another(self) -> Flow[bool]:
+        """Wait while somebody else loads the mirror, so that a hundred askers after a restart are one load; at most
+        a second, for that somebody may never come back."""
+        polls = 0
+        while self._loading and polls < _POLLS:
+            polls += 1
+            yield from pause(_POLL)
+        return 0 < polls < _POLLS
+
+    def _rows(self, ids: Sequence[str]) -> Flow[list[tuple[str, tuple[str, Vector | None, float | None]]]]:
+        """What the mirror needs to know of these entries; one that is gone has no vector."""
         rows = yield from self._each(ids, "HMGET", "scope", "vector", "expires")
-        for id, (scope, vector, expires) in zip(ids, rows, strict=True):
-            if scope is None or not vector:
-                self._index.remove(id)
-            else:
-                deadline = float(expires) if expires else None
-                self._index.put(id, scope.decode(), np.frombuffer(vector, dtype="<f4"), deadline)
+        return [
+            (
+                id,
+                (
+                    (scope or b"").decode(),
+                    np.frombuffer(vector, dtype="<f4") if vector else None,
+                    float(expires) if expires else None,
+                ),
+            )
+            for id, (scope, vector, expires) in zip(ids, rows, strict=True)
+        ]
 
     def _scan(self, cursor: Any) -> Flow[tuple[Any, list[str]]]:
         [(cursor, keys)] = yield from self._redis.send(
@@ -200,6 +238,18 @@ class RedisNearStore:
         keys = (self._entry_prefix + id, self._sequence, self._journal, self._epoch_key)
         fresh_epoch = uuid.uuid4().hex
         return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, fresh_epoch, expires_ms, *fields)
+
+
+def _mirror(index: VectorIndex, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:
+    if vector is None:
+        index.remove(id)
+    else:
+        index.put(id, scope, vector, expires)
+
+
+def _number(line: tuple[bytes, Any]) -> int:
+    """The sequence number of a line of the journal."""
+    return int(line[0].split(b"-")[0])
 
 
 def _literal(text: str) -> str:

@@ -77,6 +77,8 @@ class SQLiteStore(BlockingStore):
             if vector is not None:
                 # First, because it refuses a wrong length.
                 self._index.put(entry.id, entry.scope, vector, entry.expires)
+            else:
+                self._index.remove(entry.id)
             self._db.execute(
                 f"INSERT OR REPLACE INTO entries ({_COLUMNS}, vector) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
@@ -145,13 +147,15 @@ class SQLiteStore(BlockingStore):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # A full disk may have rolled it back already.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             # What the mirror took from this transaction never happened.
             self._index.clear()
             self._seen = -1
             raise
-        self._db.execute("COMMIT")
 
 
 @contextmanager

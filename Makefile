@@ -1,0 +1,51 @@
+# `make demo` and `make test` need nothing but Python >= 3.11: they make their own environment in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test test-wheel check format simulate clean
+
+demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
+	$(PY) -m benchmarks.demo $(ARGS)
+
+test: $(VENV)/.dev test-wheel  ## the whole suite, on real servers and a real model
+	$(PY) -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## lint, formatting, types, layers
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+test-wheel: $(VENV)/.dev  ## the built wheel alone, without any extra, in an empty environment
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PY) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip --disable-pip-version-check install --quiet build/wheel/*.whl
+	cd build/wheel && env/bin/python -c "import dispatch_core" && env/bin/dispatcher --help > /dev/null
+
+simulate: $(VENV)/.demo  ## a rate-limited provider on port 8089
+	$(VENV)/bin/dispatcher simulate --rpm 600 --tpm 60000 $(ARGS)
+
+clean:
+	rm -rf $(VENV) build demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# torch is pinned and goes first: left to the resolver, it comes with several GB of CUDA libraries.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, set PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): a few minutes the first time"
+	$(PIP) torch
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --editable '.[dev]'
+	@touch $@

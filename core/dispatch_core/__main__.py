@@ -1,0 +1,31 @@
+"""The ``dispatcher`` command. Its parts are imported when they are asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dispatch_core import simulate
+from dispatch_core.errors import DispatchError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code, 2 for wrong arguments or settings."""
+    parser = argparse.ArgumentParser(prog="dispatcher", description="Semantic cache and token-aware limits for LLMs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    provider = commands.add_parser(
+        "simulate", help="serve a rate-limited, OpenAI-compatible provider without a model", description=simulate.__doc__
+    )
+    simulate.add_arguments(provider)
+    provider.set_defaults(run=simulate.run)
+    options = parser.parse_args(argv)
+    try:
+        return int(options.run(options))
+    except DispatchError as error:
+        print(f"dispatcher {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

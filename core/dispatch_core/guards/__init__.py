@@ -1,0 +1,63 @@
+"""Cheap, pure reasons to say no to a neighbour: close in meaning, but with another answer.
+
+An embedding hardly sees a negation, a number or an exchanged name. A guard reads both texts and names the difference
+that changes the answer, or finds none. Guards are symmetric, keep nothing between calls but bounded memos,
+and are silent on texts of a language that is not theirs.
+
+====================  ==================================================================
+reason                the texts differ in
+====================  ==================================================================
+``quote`` ``code``    what was quoted; identifiers, paths, flags, addresses
+``number`` ``unit``   numbers, in any spelling; what the same number counts
+``date``              weekday, month, time of day
+``negation``          whether something is denied
+``antonym``           one of two opposites
+``question-word``     the kind of answer: when, where, who, why, how much ...
+``entity``            a name, or a member of a closed class (colours, countries ...)
+``swap``              who does what to whom, what turns into what
+``substitution``      one word of otherwise equal sentences, and not by a synonym
+====================  ==================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import chinese, english, figures, literals, names, swap
+
+Guard = Callable[[str, str], str | None]
+
+ENGLISH: tuple[Guard, ...] = (
+    english.negation,
+    english.antonym,
+    english.question_word,
+    names.entity,
+    swap.swap,
+    names.substitution,
+)
+CHINESE: tuple[Guard, ...] = (
+    chinese.negation,
+    chinese.antonym,
+    chinese.question_word,
+    chinese.entity,
+    chinese.swap,
+    chinese.substitution,
+)
+# Quotations, identifiers and numbers are written alike in most languages.
+ANY_LANGUAGE: tuple[Guard, ...] = (literals.quote, literals.code, figures.number, figures.unit, figures.date)
+DEFAULT_GUARDS: tuple[Guard, ...] = (*ANY_LANGUAGE, *ENGLISH, *CHINESE)
+
+
+def refusal(asked: str, stored: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -> str | None:
+    """The reason code of the first guard that refuses to answer ``asked`` with what ``stored`` was answered, or None.
+
+    Symmetric in the two texts whenever the guards are.
+    """
+    for guard in guards:
+        reason = guard(asked, stored)
+        if reason is not None:
+            return reason
+    return None
+
+
+__all__ = ["ANY_LANGUAGE", "CHINESE", "DEFAULT_GUARDS", "ENGLISH", "Guard", "refusal"]

@@ -1,0 +1,171 @@
+"""English: negation, opposites, and the kind of answer a question word asks for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+from .lexicon import sides
+from .phrases import tokens
+from .reading import Token, english
+from .words import stem, word_set
+
+AUXILIARIES = word_set("""
+    is are was were am be do does did can could will would should shall has have had may might must
+    """)
+_SUBJECTS = word_set("""
+    i you we he she it they there this that these those the a an my your our his her their people one
+    """)
+_NEGATIONS = word_set("""
+    not never no without none nothing nobody nowhere neither except avoid prevent
+    """)
+_NEGATIVE = word_set("""
+    unable impossible unavailable illegal invalid incorrect inaccessible nonexistent
+    """)
+# Said of what did not happen: "payment failed" is "payment did not go through".
+_FAILED = word_set("fail failed fails failing declined rejected")
+# Phrases whose negation word denies nothing about the question.
+_IDLE = tuple(
+    tuple(idiom.split())
+    for idiom in """why not|no problem|no problems|no matter|no doubt|no worries|no idea|not only|not just|or not
+    |if not|not sure|not certain|do not know|not know|do not understand|not understand|not figure out|not figure
+    |never mind|not to mention|no offense|if nothing else|why not just|not remember how|not work out how|not mind"""
+    .replace("\n", " ").split("|")
+)  # fmt: skip
+
+
+def _idle(found: tuple[Token, ...], at: int) -> bool:
+    words = [t.word for t in found[max(0, at - 2) : at + 4]]
+    here = min(at, 2)
+    for idiom in _IDLE:
+        for offset in range(len(idiom)):
+            begin = here - offset
+            if begin >= 0 and tuple(words[begin : begin + len(idiom)]) == idiom and idiom[offset] == words[here]:
+                return True
+    return False
+
+
+def _interrogative(found: tuple[Token, ...], at: int) -> bool:
+    """Is this the "not" of "Can't I just ...?", "..., isn't it?", which asks the same as without?"""
+    opening = at > 0 and found[at - 1].clause and found[at - 1].word in AUXILIARIES
+    return opening and at + 1 < len(found) and found[at + 1].word in _SUBJECTS
+
+
+def _negates(found: tuple[Token, ...], at: int) -> bool:
+    word = found[at].word
+    if found[at].kind != "word":
+        return False
+    if word in _NEGATIVE or word in _FAILED or stem(word) in {"avoid", "prevent"}:
+        return True
+    if word in {"stop", "stopping", "quit", "quitting"}:
+        # "Stop the dog from barking", "stop smoking"; not "the bus stop".
+        return any(t.word.endswith("ing") for t in found[at + 1 : at + 5])
+    if word == "no" and at + 1 < len(found) and found[at + 1].kind == "number":
+        return False
+    coordinated = at > 0 and found[at - 1].word in {"and", "or", "nor"}
+    return word in _NEGATIONS and not coordinated and not _interrogative(found, at) and not _idle(found, at)
+
+
+@lru_cache(maxsize=4096)
+def _negative(text: str) -> bool:
+    found = tokens(text)
+    return sum(_negates(found, at) for at in range(len(found))) % 2 == 1
+
+
+def negation(asked: str, stored: str) -> str | None:
+    """``negation``: one text denies what the other asserts."""
+    return "negation" if english(asked, stored) and _negative(asked) != _negative(stored) else None
+
+
+@lru_cache(maxsize=4096)
+def _opposites(text: str) -> tuple[frozenset[int], frozenset[int]]:
+    """The pairs of opposites in which the text takes the left side, and the right, and not both."""
+    found = tokens(text)
+    taken = {side for t in found if t.kind == "word" for side in sides(t.word)}
+    # "Live with no money" is "live without money".
+    if any(a.word == "with" and b.word == "no" for a, b in pairwise(found)):
+        taken = (taken - sides("with")) | sides("without")
+    left, right = ({number for number, side in taken if side is which} for which in (False, True))
+    return frozenset(left - right), frozenset(right - left)
+
+
+def antonym(asked: str, stored: str) -> str | None:
+    """``antonym``: one text has one of two opposites, the other text the other."""
+    if not english(asked, stored):
+        return None
+    (a_left, a_right), (b_left, b_right) = _opposites(asked), _opposites(stored)
+    return "antonym" if a_left & b_right or a_right & b_left else None
+
+
+_ASKING = {"when": "when", "where": "where", "who": "who", "whom": "who", "whose": "who", "why": "why", "how": "how"}
+_DEGREES = {"much": "much", "many": "many", "long": "long", "often": "often", "far": "far", "old": "old"}
+_MEASURED = word_set("""
+    big large tall high heavy deep fast wide small hot cold hard difficult easy bad good safe
+    """)
+_ASKED_NOUNS = {
+    "time": "when", "date": "when", "day": "when", "year": "when", "month": "when", "place": "where",
+    "location": "where", "person": "who",
+}  # fmt: skip
+# A question word behind one of these is the question: "do you know where", "tell me why".
+_EMBEDDING = word_set("""
+    know tell me explain understand idea wonder wondering see check find learn sure about show figure decide
+    ask remember out and so but please hi hello hey is was on
+    """)
+_PERIODS = word_set("time minute hour day week month year")
+
+
+def _degree(words: list[str], at: int) -> frozenset[str]:
+    after = words[at + 1] if at + 1 < len(words) else ""
+    then = stem(words[at + 2]) if at + 2 < len(words) else ""
+    if after == "soon":
+        return frozenset({"when", "long"})
+    if after == "come":
+        return frozenset({"why"})
+    if after in {"much", "many"} and then in _PERIODS:
+        return frozenset({"long", _DEGREES[after]})
+    if after in _DEGREES or after in _MEASURED:
+        return frozenset({_DEGREES.get(after, after)})
+    personal = words[at + 1 : at + 2] == ["to"] or bool(set(words[at + 1 : at + 4]) & {"i", "you", "we", "one"})
+    return frozenset({"how-to"} if personal else {"how"})
+
+
+@lru_cache(maxsize=4096)
+def _answers(text: str) -> frozenset[str]:
+    """The kinds of answer asked for; empty when nothing says."""
+    found = tokens(text)
+    words = [t.word for t in found]
+    kinds: set[str] = set()
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        asks = found[at].clause or before in _EMBEDDING
+        if word == "how" and (asks or words[at + 1 : at + 2] in (["much"], ["many"], ["long"])):
+            kinds |= _degree(words, at)
+        elif word in _ASKING and word != "how" and (asks or word == "why"):
+            personal = word == "where" and bool(set(words[at + 1 : at + 4]) & {"i", "you", "we", "one", "to"})
+            kinds |= {"where", "how-to"} if personal else {_ASKING[word]}
+        elif word in {"what", "which"} and words[at + 1 : at + 2]:
+            noun = _ASKED_NOUNS.get(words[at + 1])
+            kinds |= {noun} if noun else set()
+        elif word == "reason" or (word == "for" and before == "what" and at == len(words) - 1):
+            kinds.add("why")
+    return frozenset(kinds)
+
+
+@lru_cache(maxsize=4096)
+def _yes_or_no(text: str) -> bool:
+    found = tokens(text)
+    return len(found) > 2 and found[0].word in AUXILIARIES and not any(t.word in _ASKING for t in found)
+
+
+def question_word(asked: str, stored: str) -> str | None:
+    """``question-word``: when, where, who, why, how much ... ask for different kinds of answer.
+
+    "What", "which" and the asking for a way ("how do I", "where can I", "is it possible to") agree with each other.
+    """
+    if not english(asked, stored):
+        return None
+    a, b = _answers(asked), _answers(stored)
+    if a and b:
+        return "question-word" if a.isdisjoint(b) else None
+    plain = asked if not a else stored
+    return "question-word" if (a | b) & {"why", "who", "when", "many"} and _yes_or_no(plain) else None

@@ -1,0 +1,155 @@
+"""Numbers, units and dates: two questions about different amounts have different answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import NamedTuple
+
+from .numerals import with_digits
+from .phrases import tokens
+from .reading import Token, has_han
+from .words import word_set
+
+_UNITS = {
+    spelling: name
+    for line in """
+    km: km kms kilometer kilometers kilometre kilometres
+    mile: mile miles mi
+    meter: m meter meters metre metres mtr
+    cm: cm cms centimeter centimeters centimetre centimetres
+    mm: mm millimeter millimeters millimetre millimetres
+    foot: ft foot feet
+    inch: inch inches
+    yard: yard yards yd
+    kg: kg kgs kilo kilos kilogram kilograms
+    gram: g gm gms gram grams
+    lb: lb lbs pound pounds
+    ounce: oz ounce ounces
+    ton: ton tons tonne tonnes
+    liter: liter liters litre litres ltr
+    ml: milliliter milliliters millilitre millilitres
+    gallon: gallon gallons
+    celsius: celsius centigrade
+    fahrenheit: fahrenheit
+    second: sec secs second seconds
+    minute: min mins minute minutes
+    hour: h hr hrs hour hours
+    day: day days
+    week: week weeks wk wks
+    month: month months
+    year: year years yr yrs
+    decade: decade decades
+    dollar: dollar dollars usd bucks
+    euro: euro euros eur
+    gbp: gbp sterling quid
+    yen: yen jpy
+    rupee: rupee rupees inr rs
+    yuan: yuan rmb cny
+    percent: percent percentage
+    byte: byte bytes
+    kb: kb kilobyte kilobytes
+    mb: mb megabyte megabytes
+    gb: gb gigabyte gigabytes
+    tb: tb terabyte terabytes
+    mph: mph
+    kmh: kmh kph
+    kw: kw kilowatt kilowatts
+    watt: watt watts
+    volt: volt volts
+    calorie: calorie calories kcal
+    """.strip().splitlines()
+    for name, _, spellings in [line.strip().partition(": ")]
+    for spelling in spellings.split()
+}
+# One spelling, two units: "5 pounds" are weighed or paid, "5m" walked or waited.
+_EITHER = frozenset({frozenset({"lb", "gbp"}), frozenset({"meter", "minute"}), frozenset({"meter", "month"})})
+_CALENDAR = {
+    spelling: day
+    for line in """monday mon mondays|tuesday tue tues tuesdays|wednesday weds wednesdays|thursday thu thur thurs
+    thursdays|friday fri fridays|saturday saturdays|sunday sundays|weekend weekends|weekday weekdays|january jan
+    |february feb|march|april apr|may|june jun|july jul|august aug|september sep sept|october oct|november nov
+    |december dec|morning mornings|afternoon afternoons|evening evenings|night nights overnight|noon midday|midnight
+    |am|pm|tomorrow|yesterday|christmas xmas|easter|thanksgiving|halloween""".replace("\n", " ").split("|")
+    for day, *others in [line.split()]
+    for spelling in [day, *others]
+}  # fmt: skip
+# "Now" is when one asks: said or not, it changes little; but it is not tomorrow.
+_NOW = {"today": "today", "tonight": "today", "now": "today", "currently": "today"}
+_DATED = word_set("""
+    in on of this next last until till by since from during early late mid before after every
+    """)
+MEASURES = frozenset(_UNITS) | frozenset(_CALENDAR) | frozenset(_NOW)
+
+
+class _Amounts(NamedTuple):
+    hard: Counter[str]
+    soft: Counter[str]
+    unit_of: dict[str, frozenset[str]]
+    units: frozenset[str]
+
+
+def _read(text: str) -> tuple[Token, ...]:
+    return tokens(with_digits(text)) if has_han(text) else tokens(text)
+
+
+@lru_cache(maxsize=4096)
+def _amounts(text: str) -> _Amounts:
+    found = _read(text)
+    hard, soft = Counter[str](), Counter[str]()
+    unit_of: dict[str, frozenset[str]] = {}
+    for at, token in enumerate(found):
+        if token.kind != "number":
+            continue
+        (soft if token.soft else hard)[token.word] += 1
+        after = found[at + 1].word if at + 1 < len(found) else ""
+        if after in _UNITS and not found[at + 1].clause:
+            unit_of[token.word] = unit_of.get(token.word, frozenset()) | {_UNITS[after]}
+    units = frozenset(_UNITS[t.word] for t in found if len(t.word) > 1 and t.word in _UNITS)
+    return _Amounts(hard, soft, unit_of, units)
+
+
+def number(asked: str, stored: str) -> str | None:
+    """``number``: one text has a number the other has not. 60k, 60,000 and sixty thousand are one number."""
+    a, b = _amounts(asked), _amounts(stored)
+    return "number" if a.hard - (b.hard + b.soft) or b.hard - (a.hard + a.soft) else None
+
+
+def _differ(a: frozenset[str], b: frozenset[str]) -> bool:
+    return bool(a) and bool(b) and not any(x == y or frozenset({x, y}) in _EITHER for x in a for y in b)
+
+
+def unit(asked: str, stored: str) -> str | None:
+    """``unit``: the same number of something else (5 km, 5 miles), or an answer wanted in another unit."""
+    a, b = _amounts(asked), _amounts(stored)
+    if any(_differ(a.unit_of[n], b.unit_of[n]) for n in a.unit_of.keys() & b.unit_of.keys()):
+        return "unit"
+    return "unit" if _differ(a.units - b.units, b.units - a.units) else None
+
+
+def _dated(found: tuple[Token, ...], at: int) -> bool:
+    """Is this "may" or "march" a month, this "am" a time, this "morning" more than a greeting?"""
+    word = found[at].word
+    before = found[at - 1] if at else None
+    numbered = any(0 <= n < len(found) and found[n].kind == "number" for n in (at - 1, at + 1))
+    if word in {"am", "pm"}:
+        return before is not None and before.kind == "number"
+    if word in {"may", "march"}:
+        return numbered or (before is not None and before.word in _DATED)
+    return before is None or before.word != "good"
+
+
+@lru_cache(maxsize=4096)
+def _calendar(text: str) -> tuple[frozenset[str], bool]:
+    found = tokens(text)
+    days = {_CALENDAR[t.word] for at, t in enumerate(found) if t.word in _CALENDAR and _dated(found, at)}
+    return frozenset(days), any(t.word in _NOW for t in found)
+
+
+def date(asked: str, stored: str) -> str | None:
+    """``date``: other days, months or times of day; "today" may be left out, but is not "tomorrow"."""
+    (a, a_now), (b, b_now) = _calendar(asked), _calendar(stored)
+    # "Tonight" against "this night": naming the present covers the missing word.
+    if a == b or (a_now and b_now and "night" in a ^ b and len(a ^ b) == 1):
+        return None
+    return "date"

@@ -1,0 +1,152 @@
+"""Names and things: a question about another thing, in the same words, has another answer."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from .english import AUXILIARIES
+from .figures import MEASURES
+from .lexicon import alike, canonical, everyday, kinds, member, naming, sides
+from .phrases import tokens
+from .reading import Token, english
+from .words import same_word, word_set
+
+# Words that ask, link or soften, and name nothing the answer would be about.
+STOP = AUXILIARIES | word_set("""
+    a an the this that these those some any all each every such own same other another i me my mine myself you
+    your yours yourself we us our ours he him his she her hers it its they them their one ones who whom whose
+    what which when where why how if then else so because as than while though although but and or nor not no
+    to from of in on at by for with about into onto over under out off up down through between among during
+    against within per via versus vs there here too also just only even still yet already ever never really
+    actually exactly basically simply currently please kindly thanks thank hi hello hey dear sir madam guys ok
+    okay well been being got get want need like know tell give let help wonder wondering question anyone
+    anybody someone somebody something anything everyone thing things stuff way ways best good better possible
+    very much many more most few bit little quite pretty now again maybe perhaps etc possibly properly
+    personally generally usually easily quickly correctly successfully don't would without insteadof can make
+    sure am im don s t re ve ll d m go going supposed able idea explain describe show
+    """)
+_GREETING = word_set("hi hello hey dear thanks mr mrs ms")
+# Longer texts are too seldom the same sentence with one word exchanged for alignment to pay.
+_ALIGNED = 80
+
+
+class _Reading(NamedTuple):
+    names: tuple[str, ...]
+    words: frozenset[str]
+    content: tuple[str, ...]
+    closed: dict[str, frozenset[str]]
+    initials: str
+
+
+def _tells(token: Token) -> bool:
+    """Is it a word the answer is about? Units and days have guards of their own."""
+    return token.word not in STOP and token.word not in MEASURES
+
+
+def _acronym(surface: str) -> bool:
+    return len(surface) > 1 and surface.isupper()
+
+
+def _cased(found: tuple[Token, ...]) -> bool:
+    """Do capitals tell anything here, or is the whole text set in them?"""
+    letters = [t for t in found if t.kind == "word" and t.word not in STOP]
+    return 2 * sum(t.surface[:1].isupper() for t in letters) <= len(letters) + 2
+
+
+def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
+    token = found[at]
+    if token.kind != "word" or not _tells(token):
+        return False
+    if naming(token.word) or (any(c.isdigit() for c in token.word) and any(c.isalpha() for c in token.word)):
+        return True
+    surface = token.surface
+    if not cased or everyday(token.word) or (at and found[at - 1].word in _GREETING):
+        return False
+    shaped = _acronym(surface) or (surface[1:] != surface[1:].lower() and not surface.isupper())
+    return shaped or (surface[:1].isupper() and not token.sentence)
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> _Reading:
+    found = tokens(text)
+    cased = _cased(found)
+    words = ["usa" if cased and t.surface == "US" else canonical(t.word) for t in found]
+    joined = {a + b for a, b in pairwise(words)}
+    closed: dict[str, set[str]] = {}
+    for word in words:
+        for kind in kinds(word):
+            closed.setdefault(kind, set()).add(member(word))
+    return _Reading(
+        tuple(dict.fromkeys(words[at] for at in range(len(found)) if _is_name(found, at, cased))),
+        frozenset(words) | joined,
+        tuple(w for w, t in zip(words, found, strict=True) if t.kind == "word" and t.word not in STOP),
+        {kind: frozenset(members) for kind, members in closed.items()},
+        "".join(t.word[:1] for t in found if t.word not in STOP),
+    )
+
+
+def _missing(name: str, here: _Reading, there: _Reading) -> bool:
+    if name in there.words or any(same_word(name, w) and not kinds(w) & kinds(name) for w in there.words):
+        return False
+    # Typed in lower case, the country is the pronoun.
+    if name == "usa" and "us" in there.words:
+        return False
+    # "SBI" and "State Bank of India" are one name, both ways.
+    if 2 < len(name) < 7 and name in there.initials:
+        return False
+    acronyms = (n for n in there.names if 2 < len(n) < 7 and n in here.initials and n not in here.words)
+    return not any(name[0] in acronym for acronym in acronyms)
+
+
+def entity(asked: str, stored: str) -> str | None:
+    """``entity``: a name, or a member of a closed class such as colours, is in one text only."""
+    if not english(asked, stored):
+        return None
+    a, b = _read(asked), _read(stored)
+    if any(_missing(n, a, b) for n in a.names) or any(_missing(n, b, a) for n in b.names):
+        return "entity"
+    for kind in a.closed.keys() & b.closed.keys():
+        if a.closed[kind] - b.closed[kind] and b.closed[kind] - a.closed[kind]:
+            return "entity"
+    return None
+
+
+def _exchanged(a: str, b: str) -> bool:
+    """Are these different things, and not two words for one? Units and days have guards of their own."""
+    return not alike(a, b) and MEASURES.isdisjoint((a, b)) and not (sides(a) and sides(a) == sides(b))
+
+
+def substitution(asked: str, stored: str) -> str | None:
+    """``substitution``: the same sentence about another thing: "cancel my flight", "cancel my hotel".
+
+    The content words are aligned; where one word stands in the place of one other, neither occurs elsewhere in the
+    other text, and they are neither spellings nor synonyms, the question is another one.
+    """
+    if not english(asked, stored):
+        return None
+    # Alignment is not symmetric in its arguments; the order of the texts makes it so.
+    a, b = (_read(text) for text in sorted((asked, stored)))
+    if a.content == b.content or max(len(a.content), len(b.content)) > _ALIGNED:
+        return None
+    kept, exchanged = _align(a, b)
+    return "substitution" if exchanged and kept >= exchanged else None
+
+
+def _align(a: _Reading, b: _Reading) -> tuple[int, int]:
+    """How many words the two contents share in order, and how many are exchanged for another."""
+    left, right = list(a.content), list(b.content)
+    # One name for both of a pair of alike words lets the alignment step over synonyms.
+    for at, word in enumerate(right):
+        if word not in a.words:
+            right[at] = next((w for w in left if w not in b.words and alike(w, word)), word)
+    kept = exchanged = 0
+    for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        if tag == "equal":
+            kept += j - i
+        elif tag == "replace" and j - i == m - k <= 2:
+            pairs = zip(left[i:j], right[k:m], strict=True)
+            exchanged += sum(x not in right and y not in left and _exchanged(x, y) for x, y in pairs)
+    return kept, exchanged

@@ -1,0 +1,187 @@
+"""LangChain caches that answer by meaning: `set_llm_cache(SemanticCache())`."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+from langchain_core.embeddings import Embeddings
+
+from dispatch_core import (
+    Dispatcher,
+    Embedder,
+    Guarded,
+    Policy,
+    RedisNearStore,
+    Stats,
+    Ticket,
+    VectorStore,
+    store_from_url,
+)
+from dispatch_core import SemanticCache as CoreCache
+from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.errors import ConfigError
+from dispatch_core.keys import digest
+from langchain_dispatch.answers import encode, replayed, usage_of
+from langchain_dispatch.embedder import as_embedder
+from langchain_dispatch.query import query_of
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_TICKETS = 2048
+DEFAULT_THRESHOLD = 0.92
+
+
+class SemanticCache(BaseCache):
+    """An LLM cache that serves an answer to a question of the same meaning.
+
+    Only the last human turn is compared by meaning, when it is one line of plain text; the model, its parameters,
+    the system prompt and all earlier turns must match exactly. Calls with tools, tool messages, images or text that
+    the encoder cannot read are matched exactly; calls without a stable identity go past the cache.
+
+    ``embedder`` is a core `Embedder`, LangChain `Embeddings` or the name of a sentence-transformers model;
+    ``store`` a core store or a URL (``memory://``, ``sqlite:///file.db``, ``redis://…``); ``threshold`` the cosine
+    similarity from which the default policy may serve (a ``policy`` replaces it); ``ttl`` is in seconds;
+    ``namespace`` separates tenants. With ``on_error="miss"`` a broken cache never fails a call.
+
+    >>> from langchain_core.language_models import FakeListChatModel
+    >>> from dispatch_core import HashingEmbedder
+    >>> cache = SemanticCache(embedder=HashingEmbedder())
+    >>> model = FakeListChatModel(responses=["Paris.", "never asked"], cache=cache)
+    >>> model.invoke("What is the capital of France?").content
+    'Paris.'
+    >>> model.invoke("what is the capital of France").content
+    'Paris.'
+    """
+
+    def __init__(
+        self,
+        *,
+        embedder: Embedder | Embeddings | str | None = None,
+        store: VectorStore | str = "memory://",
+        threshold: float = DEFAULT_THRESHOLD,
+        policy: Policy | None = None,
+        ttl: float | None = None,
+        namespace: str = "",
+        on_error: Literal["miss", "raise"] = "miss",
+    ) -> None:
+        core = CoreCache(
+            as_embedder(embedder),
+            store_from_url(store) if isinstance(store, str) else store,
+            policy=policy or Guarded(threshold),
+            ttl=ttl,
+        )
+        self.dispatcher = Dispatcher(core, on_error=on_error)
+        self.namespace = namespace
+        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        return run(self._lookup(prompt, llm_string))
+
+    async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        return await arun(self._lookup(prompt, llm_string))
+
+    def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        run(self._update(prompt, llm_string, return_val))
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        await arun(self._update(prompt, llm_string, return_val))
+
+    def clear(self, **kwargs: Any) -> None:
+        """Forget this cache's namespace. Raises `StoreError`: who clears must know."""
+        self.dispatcher.clear(self.namespace)
+
+    async def aclear(self, **kwargs: Any) -> None:
+        await self.dispatcher.aclear(self.namespace)
+
+    def stats(self) -> Stats:
+        return self.dispatcher.stats()
+
+    def flush(self) -> None:
+        """Wait until all answers so far are written."""
+        self.dispatcher.flush()
+
+    def close(self) -> None:
+        """Finish the writes and release the store."""
+        self.dispatcher.close()
+
+    async def aclose(self) -> None:
+        await self.dispatcher.aclose()
+
+    def _lookup(self, prompt: str, llm_string: str) -> Flow[RETURN_VAL_TYPE | None]:
+        query = query_of(prompt, llm_string, self.namespace)
+        if query is None:
+            self.dispatcher.bypassed()
+            return None
+        found = yield from step(self.dispatcher.begin, self.dispatcher.abegin, query)
+        if isinstance(found, Ticket):
+            self._keep(found, prompt, llm_string)
+            return None
+        answer = replayed(found)
+        if answer is None:
+            yield from step(self.dispatcher.discard, self.dispatcher.adiscard, found)
+        return answer
+
+    def _update(self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE) -> Flow[None]:
+        ticket = self._ticket(prompt, llm_string)
+        if ticket is not None:
+            finish, afinish = self.dispatcher.finish, self.dispatcher.afinish
+            yield from step(finish, afinish, ticket, encode(generations), usage_of(generations))
+
+    def _keep(self, ticket: Ticket, prompt: str, llm_string: str) -> None:
+        """LangChain calls `update` with the same two strings: the ticket saves the second embedding."""
+        with self._lock:
+            self._tickets[digest(prompt, llm_string)] = ticket
+            while len(self._tickets) > _TICKETS:
+                self._tickets.popitem(last=False)
+
+    def _ticket(self, prompt: str, llm_string: str) -> Ticket | None:
+        with self._lock:
+            ticket = self._tickets.get(digest(prompt, llm_string))
+        if ticket is not None:
+            return ticket
+        query = query_of(prompt, llm_string, self.namespace)
+        return None if query is None else self.dispatcher.unlooked(query)
+
+
+class SemanticRedisCache(SemanticCache):
+    """`SemanticCache` on a Redis or Valkey server, shared by all processes that use it.
+
+    Give ``redis_url`` or a ``redis_client`` (bytes, not ``decode_responses``) and, if it must be a certain one, an
+    ``async_redis_client``. ``index="auto"`` picks how the server is searched by what it can do; today that is
+    ``"near"`` for every server: entries in Redis ≥ 6 or Valkey, exact search in process. An unreachable server makes
+    misses, not errors, unless ``on_error="raise"``.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        embedder: Embedder | Embeddings | str | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        policy: Policy | None = None,
+        ttl: float | None = None,
+        namespace: str = "",
+        index: Literal["auto", "near"] = "auto",
+        redis_client: redis.Redis | None = None,
+        async_redis_client: redis.asyncio.Redis | None = None,
+        on_error: Literal["miss", "raise"] = "miss",
+    ) -> None:
+        if index not in ("auto", "near"):
+            raise ConfigError(f"index is 'auto' or 'near', got {index!r}")
+        if redis_url is None and redis_client is None:
+            redis_url = "redis://localhost:6379"
+        super().__init__(
+            embedder=embedder,
+            store=RedisNearStore(redis_url, client=redis_client, async_client=async_redis_client),
+            threshold=threshold,
+            policy=policy,
+            ttl=ttl,
+            namespace=namespace,
+            on_error=on_error,
+        )

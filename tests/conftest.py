@@ -1,0 +1,52 @@
+"""Fixtures that several suites share. Nothing here asks a network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Iterator
+
+import pytest
+from servers import REDIS_LIKE, Server
+
+from dispatch_core import SentenceTransformerEmbedder
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    yield from _served("valkey")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    yield from _served("redis")
+
+
+@pytest.fixture(params=REDIS_LIKE)
+def redis_like_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a Valkey, then of a Redis."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=REDIS_LIKE)
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that the test may stop and start."""
+    server = Server(request.param).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def minilm() -> SentenceTransformerEmbedder:
+    embedder = SentenceTransformerEmbedder()
+    embedder.load()
+    return embedder
+
+
+def _served(kind: str) -> Iterator[str]:
+    server = Server(kind).start()
+    yield server.url
+    server.stop()

@@ -1,0 +1,138 @@
+"""What the simulated provider answers to whom, how it counts and how fast it is; nothing of it over a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dispatch_core.errors import ConfigError
+from dispatch_core.simulate import AnswerBook, count, draw_pace
+from dispatch_core.simulate.text import cut, split
+
+QUESTIONS = [
+    {"id": "1", "group": "paris", "text": "What is the capital of France?", "kind": "fact", "lang": "en"},
+    {"id": "2", "group": "paris", "text": "Which city is France's capital?"},
+    {"id": "3", "group": "rome", "text": "What is the capital of Italy?"},
+    {"id": "4", "group": "重置", "text": "如何重置密码？"},
+]
+ANSWERS = [
+    {"group": "paris", "answer": "The capital of France is Paris."},
+    {"group": "rome", "answer": "The capital of Italy is Rome."},
+    {"group": "重置", "answer": "在设置页面点击重置密码。"},
+]
+PARIS = ANSWERS[0]["answer"]
+RAG = (
+    "Context information is below.\n---------------------\nWhat is the capital of Italy?\nRome is in Italy.\n"
+    "---------------------\nGiven the context information and not prior knowledge, answer the query.\n"
+    "Query: {}\nAnswer: "
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("simulator")
+    paths = folder / "questions.jsonl", folder / "answers.jsonl"
+    for path, rows in zip(paths, (QUESTIONS, ANSWERS), strict=True):
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def book(files: tuple[Path, Path]) -> AnswerBook:
+    return AnswerBook.load(*files)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "group"),
+    [
+        ("What is the capital of France?", "paris"),
+        ("  what IS the\n capital   of france? ", "paris"),
+        ("Which city is France's capital?", "paris"),
+        ("如何重置密码？", "重置"),
+        (RAG.format("What is the capital of France?"), "paris"),
+        ("Q: What is the capital of Italy?\nA: Rome\nQuestion: What is the capital of France?\nA:", "paris"),
+        ("Be kind.\nWhat is the capital of Italy?\nWhat is the capital of France?\n\nThank you.", "paris"),
+    ],
+)
+def test_a_prompt_belongs_to_the_group_of_its_question(book: AnswerBook, prompt: str, group: str) -> None:
+    assert book.group_of(prompt) == group
+
+
+def test_an_unknown_question_is_a_group_of_its_own_with_an_answer_of_its_own(book: AnswerBook) -> None:
+    questions = [f"What about number {number}?" for number in range(300)]
+    groups = [book.group_of(question) for question in questions]
+    answers = {book.answer(group) for group in groups}
+    assert len(set(groups)) == len(answers) == len(questions)
+    assert all(20 <= count(answer) <= 80 for answer in answers)
+    assert book.group_of(RAG.format(questions[0].upper())) == groups[0]
+    assert not answers & {row["answer"] for row in ANSWERS}
+
+
+def test_an_answer_is_judged_by_the_group_of_its_question(book: AnswerBook) -> None:
+    assert book.judge("Which city is France's capital?", PARIS)
+    assert book.judge(RAG.format("Which city is France's capital?"), f" {PARIS}\n")
+    assert not book.judge("What is the capital of Italy?", PARIS)
+    assert not book.judge("What is the capital of Spain?", PARIS)
+    assert not book.judge("What is the capital of France?", "The capital of France")
+
+
+def test_one_question_in_two_groups_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="two groups"):
+        AnswerBook({"Who?": "one", "who? ": "two"}, {})
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"group": "a", "answer": "b"}\n\n["group"]\n')
+    with pytest.raises(ConfigError, match=r"answers\.jsonl:3"):
+        AnswerBook.load(None, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("  \n", 0),
+        ("word", 1),
+        ("words!", 2),
+        ("letters", 2),
+        ("internationalization", 4),
+        ("如何重置密码？", 7),
+        ("a, b", 3),
+        ("GPU显卡", 3),
+        ("don't", 3),
+        ("naïve café", 2),
+    ],
+)
+def test_tokens_are_word_pieces_characters_and_punctuation(text: str, tokens: int) -> None:
+    assert count(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["", " ", "one", PARIS, "在设置页面点击重置密码。", "internationalization " * 9])
+def test_pieces_join_to_the_text_and_prefixes_count_what_was_asked(text: str) -> None:
+    pieces = list(split(text))
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.tokens for piece in pieces] == [count(piece.text) for piece in pieces]
+    assert sum(piece.tokens for piece in pieces) == count(text)
+    for limit in range(count(text)):
+        assert count(cut(text, limit)) == limit
+    assert cut(text, count(text)) == text
+
+
+def test_the_pace_is_that_of_the_prompt_the_seed_and_the_scale() -> None:
+    one = draw_pace("prompt", seed=1, scale=1.0)
+    assert one == draw_pace("prompt", seed=1, scale=1.0)
+    assert one not in (draw_pace("prompt", seed=2, scale=1.0), draw_pace("other", seed=1, scale=1.0))
+    assert draw_pace("prompt", seed=1, scale=2.0).due(100) == pytest.approx(2 * one.due(100))
+    assert draw_pace("prompt", seed=1, scale=0.0).due(10**9) == 0.0
+
+
+def test_paces_are_spread_as_promised() -> None:
+    paces = [draw_pace(str(number), seed=0, scale=1.0) for number in range(4000)]
+    firsts = sorted(pace.first for pace in paces)
+    assert firsts[2000] == pytest.approx(0.45, rel=0.05)
+    assert firsts[3364] / firsts[2000] == pytest.approx(2.718**0.35, rel=0.06), "one sigma above the median"
+    assert 60 <= min(pace.rate for pace in paces) < 61
+    assert 109 < max(pace.rate for pace in paces) <= 110
