@@ -53,8 +53,8 @@ def _asker(index: VectorStoreIndex, llm: LLM) -> Ask:
 
 @contextmanager
 def bare(provider: Provider, index: VectorStoreIndex) -> Iterator[Ask]:
-    """As it comes: LlamaIndex and the SDK both retry a 429."""
-    yield _asker(index, OpenAI(model=MODEL, api_base=provider.url, api_key="none"))
+    """With the usual remedy: LlamaIndex and the SDK both retry, six times seven attempts together."""
+    yield _asker(index, OpenAI(model=MODEL, api_base=provider.url, api_key="none", max_retries=6))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ _DIGEST_BYTES = 20
 
 def canonical(text: str) -> str:
     """The form in which two texts are the same text: Unicode NFC, unified line ends, no outer white space."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def digest(*parts: str, key: bytes = b"") -> str:

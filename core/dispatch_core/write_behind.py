@@ -15,10 +15,10 @@ _WRITERS: weakref.WeakSet[WriteBehind] = weakref.WeakSet()
 
 
 class WriteBehind:
-    """Runs jobs in order in a background thread. Jobs must not raise.
+    """Runs jobs in order in a background thread. A job that raises is left to `threading.excepthook`; the others go on.
 
-    A full queue makes the caller do its own job: slower, never unbounded, never lost. At exit of the interpreter,
-    what is queued is finished for up to five seconds.
+    A full queue, or a system without another thread to give, makes the caller do its own job: slower, never unbounded,
+    never lost. At exit of the interpreter, what is queued is finished for up to five seconds.
     """
 
     def __init__(self, *, capacity: int = 1024) -> None:
@@ -35,11 +35,8 @@ class WriteBehind:
 
     def submit(self, job: Callable[[], object]) -> None:
         with self._changed:
-            if len(self._jobs) < self._capacity:
+            if len(self._jobs) < self._capacity and (self._running or self._start()):
                 self._jobs.append(job)
-                if not self._running:
-                    self._running = True
-                    threading.Thread(target=self._work, name="dispatch-write", daemon=True).start()
                 return
         job()
 
@@ -50,6 +47,16 @@ class WriteBehind:
 
     async def aflush(self, timeout: float | None = None) -> bool:
         return await asyncio.to_thread(self.flush, timeout)
+
+    def _start(self) -> bool:
+        """Start the thread; False if the system gives none. Needs the lock."""
+        try:
+            threading.Thread(target=self._work, name="dispatch-write", daemon=True).start()
+        except RuntimeError:
+            self._running = False
+        else:
+            self._running = True
+        return self._running
 
     def _work(self) -> None:
         while True:
@@ -64,8 +71,8 @@ class WriteBehind:
                 job()
             except BaseException:
                 with self._changed:
-                    self._running = False
-                    self._changed.notify_all()
+                    # This thread ends with the report of the error; another takes over what is left.
+                    self._start()
                 raise
 
     def _start_anew(self) -> None:

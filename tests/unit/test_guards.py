@@ -127,9 +127,23 @@ REFUSED = [
     ("苹果怎么保存", "香蕉怎么保存", "substitution"),
     ("10公里要跑多久", "10英里要跑多久", "entity"),
     ("饭前能吃药吗", "饭后能吃药吗", "antonym"),
+    # the same words, two of them exchanged; a name and its bigger brother
+    ("Can I give you cash and get a voucher?", "Can I give you a voucher and get cash?", "swap"),
+    (
+        "What does it cost to land in Oslo and leave in Rome?",
+        "What does it cost to land in Rome and leave in Oslo?",
+        "swap",
+    ),
+    ("What is the range of the Galaxy Plus?", "What is the range of the Galaxy?", "entity"),
+    ("How loud is the Vento Mini?", "how loud is the vento", "entity"),
 ]
 
 ALLOWED = [
+    # the same words, a phrase moved or two things coordinated
+    ("What are the opening hours in Ghent?", "In Ghent, what are the opening hours?"),
+    ("Which is cheaper, tea or coffee?", "Which is cheaper, coffee or tea?"),
+    ("Do you sell bikes and helmets?", "Do you sell helmets and bikes?"),
+    ("What does Premium cost?", "what does premium cost"),
     # politeness, contractions, case, punctuation
     ("How do I reset my password?", "how can i reset my password"),
     ("Could you please tell me how to cancel my order?", "How do I cancel my order?"),

@@ -69,7 +69,7 @@ class SentenceTransformerEmbedder:
                 )
             except Exception as error:
                 raise EmbeddingError(f"{self.model} could not embed {len(texts)} texts") from error
-        return np.asarray(vectors, dtype=np.float32)
+        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dims)
 
     async def aembed(self, texts: Sequence[str]) -> Matrix:
         return await asyncio.get_running_loop().run_in_executor(self._worker, self.embed, texts)

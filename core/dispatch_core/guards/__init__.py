@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from . import chinese, english, figures, literals, names, swap
+from dispatch_core.guards import chinese, english, figures, literals, names, swap
 
 Guard = Callable[[str, str], str | None]
 

@@ -7,9 +7,9 @@ import unicodedata
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from .chinese_lexicon import EMPTY, KINDS, NEGATIVE, NOT_NEGATIVE, OPPOSITES, SAME, SINGLE
-from .phrases import tokens
-from .reading import has_han
+from dispatch_core.guards.chinese_lexicon import EMPTY, KINDS, NEGATIVE, NOT_NEGATIVE, OPPOSITES, SAME, SINGLE
+from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.reading import has_han
 
 _QUESTIONS = tuple(
     (re.compile(words), frozenset(kinds.split()))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise
 
-from .lexicon import sides
-from .phrases import tokens
-from .reading import Token, english
-from .words import stem, word_set
+from dispatch_core.guards.lexicon import sides
+from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.reading import Token, english
+from dispatch_core.guards.words import stem, word_set
 
 AUXILIARIES = word_set("""
     is are was were am be do does did can could will would should shall has have had may might must

@@ -6,10 +6,10 @@ from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
-from .numerals import with_digits
-from .phrases import tokens
-from .reading import Token, has_han
-from .words import word_set
+from dispatch_core.guards.numerals import with_digits
+from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.reading import Token, has_han
+from dispatch_core.guards.words import word_set
 
 _UNITS = {
     spelling: name

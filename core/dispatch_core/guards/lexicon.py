@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import lru_cache
 
-from .words import positive, same_word, stem, word_set
+from dispatch_core.guards.words import positive, same_word, stem, word_set
 
 _SYNONYMS = """
 undo revert rollback | support service help | purpose meaning point | lose remove | couch sofa settee |

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from .phrases import tokens
+from dispatch_core.guards.phrases import tokens
 
 _MARKS = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"'})
 _QUOTED = re.compile(

@@ -7,12 +7,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from .english import AUXILIARIES
-from .figures import MEASURES
-from .lexicon import alike, canonical, everyday, kinds, member, naming, sides
-from .phrases import tokens
-from .reading import Token, english
-from .words import same_word, word_set
+from dispatch_core.guards.english import AUXILIARIES
+from dispatch_core.guards.figures import MEASURES
+from dispatch_core.guards.lexicon import alike, canonical, everyday, kinds, member, naming, sides
+from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.reading import Token, english
+from dispatch_core.guards.words import same_word, word_set
 
 # Words that ask, link or soften, and name nothing the answer would be about.
 STOP = AUXILIARIES | word_set("""
@@ -29,6 +29,8 @@ STOP = AUXILIARIES | word_set("""
     sure am im don s t re ve ll d m go going supposed able idea explain describe show
     """)
 _GREETING = word_set("hi hello hey dear thanks mr mrs ms")
+# Everyday words that make another product of one when capitalised behind its name: "Galaxy", "Galaxy Plus".
+_TIERS = word_set("plus pro max mini lite light air ultra premium basic standard classic sport prime one go")
 # Longer texts are too seldom the same sentence with one word exchanged for alignment to pay.
 _ALIGNED = 80
 
@@ -56,8 +58,16 @@ def _cased(found: tuple[Token, ...]) -> bool:
     return 2 * sum(t.surface[:1].isupper() for t in letters) <= len(letters) + 2
 
 
+def _tier(found: tuple[Token, ...], at: int) -> bool:
+    before, token = found[at - 1] if at else None, found[at]
+    named = before is not None and before.surface[:1].isupper() and before.word not in STOP
+    return named and token.word in _TIERS and token.surface[:1].isupper()
+
+
 def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
     token = found[at]
+    if cased and _tier(found, at):
+        return True
     if token.kind != "word" or not _tells(token):
         return False
     if naming(token.word) or (any(c.isdigit() for c in token.word) and any(c.isalpha() for c in token.word)):

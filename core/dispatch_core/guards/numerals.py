@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from .reading import Token, normal
-from .words import word_set
+from dispatch_core.guards.reading import Token, normal
+from dispatch_core.guards.words import word_set
 
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"

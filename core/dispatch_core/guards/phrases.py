@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .numerals import read_numbers
-from .reading import Token, scan
+from dispatch_core.guards.numerals import read_numbers
+from dispatch_core.guards.reading import Token, scan
 
 _PHRASES = {
     tuple(spoken.split()): joined

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from .english import AUXILIARIES
-from .lexicon import canonical, meanings
-from .names import STOP
-from .phrases import tokens
-from .reading import Token, english
-from .words import stem, word_set
+from dispatch_core.guards.english import AUXILIARIES
+from dispatch_core.guards.lexicon import canonical, meanings
+from dispatch_core.guards.names import STOP
+from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.reading import Token, english
+from dispatch_core.guards.words import stem, word_set
 
 _CONNECTORS = word_set("""
     from to into onto than of in for with by on at as over before after insteadof without within through via
@@ -35,6 +35,7 @@ _BEFORE_VERB = word_set("""
     method easier easiest is are was be
     """)
 _COORDINATION = word_set("and or vs versus")
+_LONGEST = 60
 
 
 class _Roles(NamedTuple):
@@ -116,12 +117,35 @@ def _passive(active: _Roles, passive: _Roles) -> bool:
     return False
 
 
+def _plain(text: str) -> tuple[str, ...]:
+    return tuple(token.word for token in tokens(text))
+
+
+def _exchanged(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Is one text ``P X M Y S`` and the other ``P Y M X S``, where M does more than to coordinate X and Y?
+
+    With an empty M a phrase was only moved.
+    """
+    if a == b or len(a) != len(b) or len(a) > _LONGEST or sorted(a) != sorted(b):
+        return False
+    start = next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+    end = len(a) - next(at for at, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=True)) if x != y)
+    a, b = a[start:end], b[start:end]
+    return any(
+        a[:x] == b[size - x :] and a[size - y :] == b[:y] and a[x : size - y] == b[y : size - x]
+        for size in (len(a),)
+        for x in range(1, size - 1)
+        for y in range(1, size - x)
+        if not set(a[x : size - y]) <= _COORDINATION
+    )
+
+
 def swap(asked: str, stored: str) -> str | None:
     """``swap``: two things have exchanged their roles.
 
     The signs: two words exchange the prepositions they stand behind; the words on the two sides of one preposition
-    change sides; subject, verb and object come in the opposite order. Moving a phrase to the front shows
-    none of them.
+    change sides; subject, verb and object come in the opposite order; the very same words, but two of them have
+    exchanged their places. Moving a phrase to the front shows none of them.
     """
     if not english(asked, stored):
         return None
@@ -137,7 +161,7 @@ def swap(asked: str, stored: str) -> str | None:
     # What a text says in both directions is no exchange.
     if (turned & b.around) - a.around:
         return "swap"
-    if _passive(a, b) or _passive(b, a):
+    if _passive(a, b) or _passive(b, a) or _exchanged(_plain(asked), _plain(stored)):
         return "swap"
     free = sorted((n for n in both if not a.role_of[n] and not b.role_of[n]), key=a.place_of.__getitem__)
     return "swap" if len(free) <= 60 and _fall([b.place_of[n] for n in free]) >= 3 else None

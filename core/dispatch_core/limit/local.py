@@ -130,7 +130,7 @@ class TokenLimiter:
             return self._eta(self._amounts(cost), self._clock())
 
     def observe(self, feedback: Feedback) -> None:
-        """After a 429 nobody is admitted before ``retry_after`` seconds have passed, at most one window."""
+        """After a 429 nobody is admitted before ``retry_after`` seconds have passed, at most a minute."""
         if feedback.status not in _THROTTLED:
             return
         pause = feedback.retry_after
@@ -160,6 +160,7 @@ class TokenLimiter:
                 return
             self._open -= 1
             self._quota.settle(charge, None if usage is None else self._amounts_of(usage.total))
+            self._rouse()
         if usage is not None:
             self._estimator.learn(cost, usage)
         self._pump()
@@ -171,6 +172,7 @@ class TokenLimiter:
                 return
             self._open -= 1
             self._quota.settle(charge, [0.0] * len(charge.amounts))
+            self._rouse()
         self._pump()
 
     def _amounts_of(self, tokens: int) -> list[float]:
@@ -226,6 +228,11 @@ class TokenLimiter:
         if self._queue and not self._queue[0].leads:
             self._queue[0].leads = True
             self._queue[0].wake()
+
+    def _rouse(self) -> None:
+        """The head's wait may be shorter now: let it look at the clock again. Needs the lock."""
+        if self._queue:
+            self._queue[0].leads = False
 
     def _patience(self, waiter: _Waiter, deadline: float) -> float | None:
         """How long to sleep: the head until it fits, everyone else until woken, nobody past the deadline."""

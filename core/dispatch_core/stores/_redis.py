@@ -61,6 +61,7 @@ class Connections:
     async def aclose(self) -> None:
         with self._lock:
             here = self._async_clients.pop(asyncio.get_running_loop(), None)
+            self._drop_ended()
         if here is not None:
             await here.connection_pool.disconnect()
         self.close()
@@ -95,11 +96,14 @@ class Connections:
                 else _async_pool_like(self._client)
             )
             with self._lock:
-                # A client holds its loop, and its sockets with it: those of loops that ended must be let go of.
-                for ended in [known for known in self._async_clients if known.is_closed()]:
-                    del self._async_clients[ended]
+                self._drop_ended()
                 self._async_clients[loop] = client
         return client
+
+    def _drop_ended(self) -> None:
+        """Let go of the clients of loops that are closed: each holds its loop, and its sockets open. Needs the lock."""
+        for loop in [loop for loop in self._async_clients if loop.is_closed()]:
+            del self._async_clients[loop]
 
     def _sync_client(self, async_client: AsyncClient | None) -> Client:
         if self._url is None:

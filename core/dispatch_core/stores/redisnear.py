@@ -23,6 +23,8 @@ _CHANGE = files("dispatch_core.stores").joinpath("change.lua").read_text()
 _JOURNAL_LENGTH = 10_000
 _PAGE = 1_000
 _POLL, _POLLS = 0.005, 200
+_Position = tuple[bytes | None, int]
+"""Where in the journal: its epoch and the last number seen."""
 
 
 class RedisNearStore:
@@ -157,10 +159,9 @@ class RedisNearStore:
             gap = first is not None and first != seen + 1
             lost = first is None and int(last or 0) != seen
             if seen < 0 or epoch != known or gap or lost:
-                if (yield from self._loaded_by_another()):
-                    continue
-                yield from self._load(epoch, int(last or 0))
-                return
+                if (yield from self._load((known, seen), (epoch, int(last or 0)))):
+                    return
+                continue
             if not news:
                 return
             yield from self._apply(news, epoch)
@@ -168,7 +169,7 @@ class RedisNearStore:
                 return
 
     def _apply(self, news: Sequence[tuple[bytes, Any]], epoch: bytes | None) -> Flow[None]:
-        changed = {_as_map(fields)[b"id"].decode(): _number((number, fields)) for number, fields in news}
+        changed = {_as_map(line[1])[b"id"].decode(): _number(line) for line in news if _number(line) > self._seen}
         rows = yield from self._rows(list(changed))
         with self._lock:
             if epoch != self._epoch:
@@ -179,7 +180,15 @@ class RedisNearStore:
                     _mirror(self._index, id, *row)
             self._seen = max(self._seen, _number(news[-1]))
 
-    def _load(self, epoch: bytes | None, last: int) -> Flow[None]:
+    def _load(self, before: _Position, after: _Position) -> Flow[bool]:
+        """Read all anew; False if somebody else moved the mirror meanwhile, perhaps further."""
+        polls = 0
+        # A hundred askers after a restart are one load. Who loads may never come back: then, after a second, another.
+        while self._loading and polls < _POLLS:
+            polls += 1
+            yield from pause(_POLL)
+        if (self._epoch, self._seen) != before:
+            return False
         self._loading = True
         try:
             index = VectorIndex()
@@ -191,18 +200,12 @@ class RedisNearStore:
                 if not int(cursor):
                     break
             with self._lock:
-                self._index, self._epoch, self._seen = index, epoch, last
+                if (self._epoch, self._seen) != before:
+                    return False
+                self._index, (self._epoch, self._seen) = index, after
+                return True
         finally:
             self._loading = False
-
-    def _loaded_by_another(self) -> Flow[bool]:
-        """Wait while somebody else loads the mirror, so that a hundred askers after a restart are one load; at most
-        a second, for that somebody may never come back."""
-        polls = 0
-        while self._loading and polls < _POLLS:
-            polls += 1
-            yield from pause(_POLL)
-        return 0 < polls < _POLLS
 
     def _rows(self, ids: Sequence[str]) -> Flow[list[tuple[str, tuple[str, Vector | None, float | None]]]]:
         """What the mirror needs to know of these entries; one that is gone has no vector."""

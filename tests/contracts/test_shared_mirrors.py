@@ -1,0 +1,384 @@
+"""What stores that mirror a shared journal promise when it breaks: gaps, flushed and restarted servers, full disks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator
+
+import pytest
+import redis
+import redis.asyncio
+from fakes import FORMS, Either, made, unit
+from servers import Server, free_port
+
+from dispatch_core import ConfigError, RedisNearStore, SQLiteStore, StoreError
+from dispatch_core.keys import digest
+from dispatch_core.stores import redisnear, sqlite
+
+NOW = float(round(time.time()) + 1_000_000)
+HERE = digest("scope")
+EAST, NORTH = unit(1, 0, 0), unit(0, 1, 0)
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def client(redis_like_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_like_url) as given:
+        yield given
+
+
+@pytest.fixture
+async def both(redis_like_url, form):
+    """Two stores on one server."""
+    prefix = uuid.uuid4().hex
+    pair = [Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form) for _ in range(2)]
+    yield pair
+    for either in pair:
+        await either.target.aclose()
+
+
+async def _found(store: Either) -> list[str]:
+    return sorted(m.entry.id for m in await store.search(EAST, scope=HERE, limit=10_000, now=NOW))
+
+
+def _ids(*names: str) -> list[str]:
+    return sorted(digest(name) for name in names)
+
+
+# Redis: the journal
+
+
+async def test_a_mirror_that_fell_behind_the_journal_loads_all_anew(both, client, monkeypatch):
+    monkeypatch.setattr(redisnear, "_JOURNAL_LENGTH", 10)
+    one, other = both
+    await one.put(made("first"), EAST)
+    await one.put(made("second"), EAST)
+    assert await _found(other) == _ids("first", "second")
+    names = [f"{number}" for number in range(300)]
+    await one.delete(digest("first"))
+    for name in names:
+        await one.put(made(name), EAST)
+    [journal] = [key for key in client.scan_iter("*:log") if client.xlen(key) >= 10]
+    client.xtrim(journal, maxlen=5, approximate=False)
+    assert await _found(other) == _ids("second", *names)
+    assert await _found(one) == _ids("second", *names)
+
+
+async def test_a_journal_longer_than_a_page_is_read_to_its_end(both, monkeypatch):
+    monkeypatch.setattr(redisnear, "_PAGE", 7)
+    one, other = both
+    assert await _found(other) == []
+    names = [f"{number}" for number in range(30)]
+    for name in names:
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids(*names)
+    await other.clear()
+    assert await _found(one) == []
+
+
+async def test_a_lost_journal_is_noticed(both, client):
+    one, other = both
+    for name in ("a", "b"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("a", "b")
+    for key in client.scan_iter("*:log"):
+        client.delete(key)
+    await one.delete(digest("a"))
+    assert await _found(other) == _ids("b")
+
+
+async def test_a_lost_sequence_begins_a_new_epoch(both, client):
+    one, other = both
+    for name in ("a", "b", "c"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("a", "b", "c")
+    for key in client.scan_iter("*:seq"):
+        client.delete(key)
+    await one.put(made("d"), EAST)
+    await one.delete(digest("a"))
+    assert await _found(other) == _ids("b", "c", "d")
+    assert await _found(one) == _ids("b", "c", "d")
+
+
+async def test_entries_the_server_evicted_are_not_found(both, client):
+    one, other = both
+    for name in ("a", "b"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("a", "b")
+    for key in client.scan_iter(f"*:e:{digest('a')}"):
+        client.delete(key)
+    for store in (one, other, one):
+        assert await _found(store) == _ids("b")
+
+
+async def test_a_flushed_server_leaves_no_ghosts_and_works_on(both, client):
+    one, other = both
+    for name in ("a", "b"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("a", "b")
+    client.flushall()
+    assert await _found(one) == []
+    assert await one.get(digest("a"), now=NOW) is None
+    await other.put(made("c"), EAST)
+    await other.put(made("d"), EAST)
+    assert await _found(one) == _ids("c", "d")
+    assert await _found(other) == _ids("c", "d")
+
+
+async def test_a_server_flushed_and_filled_again_is_loaded_anew(both, client):
+    one, other = both
+    for name in ("a", "b"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("a", "b")
+    client.flushall()
+    for name in ("c", "d", "e"):
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids("c", "d", "e")
+
+
+async def test_prefixes_that_look_like_patterns_are_kept_apart(redis_like_url, form):
+    stores = [Either(RedisNearStore(redis_like_url, prefix=p, timeout=20), form) for p in ("a*", "a?", "ab", "[ab]*")]
+    for store in stores:
+        await store.put(made("a"), EAST)
+    await stores[0].clear()
+    assert [len(await _found(store)) for store in stores] == [0, 1, 1, 1]
+    for store in stores:
+        await store.clear()
+        await store.target.aclose()
+
+
+async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client):
+    prefix = uuid.uuid4().hex
+    writer = RedisNearStore(redis_like_url, prefix=prefix, timeout=20)
+    for number in range(20):
+        await writer.aput(made(f"{number}"), EAST)
+    newcomer = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), "async")
+    client.config_resetstat()
+    found = await asyncio.gather(*(_found(newcomer) for _ in range(100)))
+    assert {len(ids) for ids in found} == {20}
+    assert client.info("commandstats")["cmdstat_scan"]["calls"] <= 5
+    await newcomer.target.aclose()
+    await writer.aclose()
+
+
+# Redis: the connection
+
+
+async def test_a_restarted_server_fails_meanwhile_and_works_afterwards(own_server: Server, form):
+    store = Either(RedisNearStore(own_server.url, timeout=5), form)
+    await store.put(made("a"), EAST)
+    own_server.stop()
+    for call in (
+        store.get(digest("a"), now=NOW),
+        store.search(EAST, scope=HERE, limit=1, now=NOW),
+        store.put(made("b"), EAST),
+        store.put(made("b"), None),
+        store.delete(digest("a")),
+        store.clear(),
+    ):
+        with pytest.raises(StoreError) as failed:
+            await call
+        assert failed.value.__cause__ is not None
+    own_server.start()
+    assert await _found(store) == []
+    await store.put(made("c"), EAST)
+    assert await _found(store) == _ids("c")
+    await store.target.aclose()
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_a_put_that_failed_is_not_found(own_server: Server, form, name):
+    store = Either(RedisNearStore(own_server.url, timeout=5), form)
+    await store.put(made("a"), EAST)
+    own_server.stop()
+    with pytest.raises(StoreError):
+        await store.put(made(name, scope="elsewhere"), EAST)
+    own_server.start()
+    assert await store.search(EAST, scope=digest("elsewhere"), limit=9, now=NOW) == []
+    await store.target.aclose()
+
+
+async def test_an_unreachable_server_is_a_store_error(form):
+    store = Either(RedisNearStore(f"redis://127.0.0.1:{free_port()}/0"), form)
+    with pytest.raises(StoreError, match="Redis failed: ConnectionError"):
+        await store.get(digest("a"), now=NOW)
+    await store.target.aclose()
+
+
+async def test_a_server_that_accepts_and_never_answers_is_given_up(form):
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = Either(RedisNearStore(f"redis://127.0.0.1:{port}/0", timeout=0.05), form)
+    with pytest.raises(StoreError):
+        await store.get(digest("a"), now=NOW)
+    await store.target.aclose()
+    server.close()
+    await server.wait_closed()
+
+
+def test_clients_that_decode_are_refused():
+    with pytest.raises(ConfigError, match="decode_responses"):
+        RedisNearStore("redis://127.0.0.1:1/0?decode_responses=true")
+    with pytest.raises(ConfigError, match="decode_responses"):
+        RedisNearStore(client=redis.Redis(decode_responses=True))
+    with pytest.raises(ConfigError, match="decode_responses"):
+        RedisNearStore(client=redis.Redis(), async_client=redis.asyncio.Redis(decode_responses=True))
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="nothing"):
+        RedisNearStore()
+    with pytest.raises(ConfigError, match="asynchronous client alone"):
+        RedisNearStore(async_client=redis.asyncio.Redis())
+    with pytest.raises(ConfigError, match="not a Redis URL"):
+        RedisNearStore("http://127.0.0.1")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_a_client_of_the_callers_serves_both_forms_and_stays_open(redis_like_url, form, protocol):
+    with redis.Redis.from_url(redis_like_url, protocol=protocol) as client:
+        store = Either(RedisNearStore(client=client, prefix=uuid.uuid4().hex), form)
+        await store.put(made("a"), EAST)
+        await store.put(made("b"), NORTH)
+        assert await _found(store) == _ids("a", "b")
+        await store.clear()
+        await store.target.aclose()
+        assert client.ping()
+
+
+async def test_an_async_client_of_the_callers_is_used_and_stays_open(redis_like_url):
+    prefix = uuid.uuid4().hex
+    with redis.Redis.from_url(redis_like_url) as client:
+        async with redis.asyncio.Redis.from_url(redis_like_url, client_name=prefix) as async_client:
+            store = RedisNearStore(client=client, async_client=async_client, prefix=prefix)
+            await store.aput(made("a"), EAST)
+            assert prefix in [known["name"] for known in client.client_list()]
+            await store.aclose()
+            assert await async_client.ping()
+
+
+async def test_closing_leaves_no_connection_open(redis_like_url, client, form):
+    def connections() -> int:
+        return len(client.client_list())
+
+    before = connections()
+    store = Either(RedisNearStore(redis_like_url, prefix=uuid.uuid4().hex), form)
+    await store.put(made("a"), EAST)
+    assert connections() > before
+    await store.close()
+    while connections() > before:
+        # The server notices a closed socket in its own time.
+        await asyncio.sleep(0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_loops_that_ended_are_let_go_of(redis_like_url):
+    store = RedisNearStore(redis_like_url, prefix=uuid.uuid4().hex)
+    loops = []
+
+    async def ask() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await store.aget(digest("a"), now=NOW)
+
+    for _ in range(4):
+        asyncio.run(ask())
+    gc.collect()
+    assert [loop() is None for loop in loops[:-1]] == [True] * 3
+    asyncio.run(store.aclose())
+    gc.collect()
+
+
+def test_more_threads_than_connections_wait_for_one(redis_like_url):
+    store = RedisNearStore(f"{redis_like_url}?max_connections=2", prefix=uuid.uuid4().hex, timeout=20)
+    start = threading.Barrier(16)
+    found: list[object] = []
+
+    def ask() -> None:
+        start.wait()
+        found.append(store.get(digest("a"), now=NOW))
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [None] * 16
+    store.close()
+
+
+# SQLite
+
+
+async def test_a_file_whose_journal_was_trimmed_is_loaded_anew(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(sqlite, "_KEPT_CHANGES", 5)
+    monkeypatch.setattr(sqlite, "_TRIM_EVERY", 10)
+    one, other = (Either(SQLiteStore(tmp_path / "cache.db", timeout=20), form) for _ in range(2))
+    await one.put(made("a"), EAST)
+    assert await _found(other) == _ids("a")
+    await one.delete(digest("a"))
+    names = [f"{number}" for number in range(50)]
+    for name in names:
+        await one.put(made(name), EAST)
+    assert await _found(other) == _ids(*names)
+    for store in (one, other):
+        await store.close()
+
+
+async def test_expired_rows_leave_the_file_in_time(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(sqlite, "_TRIM_EVERY", 10)
+    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
+    await store.put(made("old", expires=500.0), EAST)
+    for number in range(10):
+        await store.put(made(f"{number}"), EAST)
+    # Seen from before its expiry it would still be there.
+    assert await store.get(digest("old"), now=1.0) is None
+    await store.close()
+
+
+async def test_a_full_disk_is_a_store_error_and_the_store_works_on(tmp_path, form):
+    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
+    await store.put(made("a"), EAST)
+    store.target._db.execute("PRAGMA max_page_count = 30")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="full"):
+            await store.put(made("big", payload=b"x" * 1_000_000), NORTH)
+    assert await _found(store) == _ids("a")
+    await store.put(made("b"), EAST)
+    assert await _found(store) == _ids("a", "b")
+    await store.close()
+
+
+async def test_a_file_locked_by_another_is_a_store_error_and_readable(tmp_path, form):
+    path = tmp_path / "cache.db"
+    one, other = Either(SQLiteStore(path), form), SQLiteStore(path, timeout=0)
+    await one.put(made("a"), EAST)
+    other._db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked"):
+        await one.put(made("b"), EAST)
+    assert await _found(one) == _ids("a")
+    other._db.execute("ROLLBACK")
+    await one.put(made("b"), EAST)
+    assert await _found(one) == _ids("a", "b")
+    other.close()
+    await one.close()
+
+
+async def test_a_closed_file_is_a_store_error(tmp_path, form):
+    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
+    await store.close()
+    with pytest.raises(StoreError):
+        await store.get(digest("a"), now=NOW)

@@ -1,0 +1,129 @@
+"""What the package shows and what it costs to import."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+from fakes import in_another_process
+
+import dispatch_core
+from dispatch_core import (
+    ConfigError,
+    DimensionMismatch,
+    LimitExceeded,
+    MemoryStore,
+    MissingExtra,
+    RedisNearStore,
+    RequestTooLarge,
+    SQLiteStore,
+    errors,
+    store_from_url,
+)
+
+HEAVY = ["redis", "torch", "transformers", "sentence_transformers", "langchain_core", "langchain", "llama_index", "openai"]
+
+
+def _drawn_tree() -> dict[str, str]:
+    """Each exception in the module's docstring, and the one it is drawn under."""
+    parents, tree = {}, {}
+    for line in errors.__doc__.splitlines()[2:]:
+        drawn = re.match(r"^([│ ]*(?:├── |└── )?)(\w+)", line)
+        if drawn:
+            depth = len(drawn[1]) // 4
+            parents[depth] = drawn[2]
+            tree[drawn[2]] = parents[depth - 1] if depth else "Exception"
+    return tree
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
+    classes = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
+    assert _drawn_tree() == {name: kind.__bases__[0].__name__ for name, kind in classes.items()}
+    assert {name for name, kind in classes.items() if issubclass(kind, ValueError)} == {"ConfigError"}
+    assert {name for name, kind in classes.items() if issubclass(kind, ImportError)} == {"MissingExtra"}
+
+
+def test_every_exception_is_exported():
+    assert set(_drawn_tree()) <= set(dispatch_core.__all__)
+
+
+def test_the_exported_names_are_sorted_and_exist():
+    assert list(dispatch_core.__all__) == sorted(set(dispatch_core.__all__))
+    for name in dispatch_core.__all__:
+        assert getattr(dispatch_core, name).__doc__
+
+
+def test_errors_name_their_facts():
+    assert (DimensionMismatch(3, 4).expected, DimensionMismatch(3, 4).actual) == (3, 4)
+    assert (RequestTooLarge(9, 5).requested, RequestTooLarge(9, 5).limit) == (9, 5)
+    assert re.search(r"\b9\b.*\b5\b", str(RequestTooLarge(9, 5)))
+    assert LimitExceeded("full", 1.5).retry_after == 1.5
+    assert MissingExtra("A thing", "redis").extra == "redis"
+
+
+def test_importing_the_core_imports_nothing_optional():
+    code = f"import sys, dispatch_core; print([name for name in {HEAVY} if name in sys.modules])"
+    assert in_another_process(code) == "[]"
+
+
+def test_a_redis_store_without_redis_says_what_to_install():
+    code = """
+import sys
+sys.modules["redis"] = None
+from dispatch_core import MissingExtra, store_from_url
+store_from_url("memory://")
+try:
+    store_from_url("redis://localhost")
+except MissingExtra as missing:
+    print(missing)
+"""
+    assert "pip install 'ai-dispatcher[redis]'" in in_another_process(code)
+
+
+@pytest.mark.parametrize("url", ["memory:", "memory://"])
+def test_a_url_names_a_memory_store(url):
+    assert isinstance(store_from_url(url), MemoryStore)
+
+
+def test_a_url_names_a_sqlite_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///relative.db", f"sqlite:///{tmp_path}/absolute.db"):
+        store = store_from_url(url)
+        assert isinstance(store, SQLiteStore)
+        store.close()
+    assert {path.name for path in tmp_path.glob("*.db")} == {"relative.db", "absolute.db"}
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "rediss://user:secret@host:6380/1", "unix:///run/redis.sock"])
+def test_a_url_names_a_redis_store_and_nobody_is_asked_yet(url):
+    store = store_from_url(url)
+    assert isinstance(store, RedisNearStore)
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["", "memory", "milvus://host", "sqlite://", "REDIS://host", "redis:host"])
+def test_an_unknown_url_is_refused_with_those_that_are_known(url):
+    with pytest.raises(ConfigError, match="known are memory://, sqlite:///file.db, redis://"):
+        store_from_url(url)
+
+
+def test_a_refused_url_does_not_show_its_password():
+    with pytest.raises(ConfigError) as refused:
+        store_from_url("milvus://user:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_memory_store_gives_up_its_oldest_entry_first():
+    from fakes import made, unit
+
+    store = MemoryStore(max_entries=2)
+    for name in ("a", "b", "a", "c"):
+        store.put(made(name), unit(1, 0))
+    assert len(store) == 2
+    found = {match.entry.id for match in store.search(unit(1, 0), scope=made("").scope, limit=9, now=0.0)}
+    assert found == {made("a").id, made("c").id}
+    with pytest.raises(ConfigError):
+        MemoryStore(max_entries=0)
+
+
