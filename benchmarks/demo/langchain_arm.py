@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from langchain_core.globals import set_llm_cache
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from benchmarks.demo.provider import Provider
 from benchmarks.demo.replay import Ask
@@ -37,7 +38,7 @@ def _asker(model: ChatOpenAI) -> Ask:
 @contextmanager
 def bare(provider: Provider) -> Iterator[Ask]:
     """With the usual remedy, retries until there is an answer: 40 instead of the SDK's default of two."""
-    yield _asker(ChatOpenAI(model="sim-large", base_url=provider.url, api_key="none", max_retries=40))
+    yield _asker(ChatOpenAI(model="sim-large", base_url=provider.url, api_key=SecretStr("none"), max_retries=40))
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def dispatched(provider: Provider, embedder: Embedder) -> Iterator[Ask]:
     model = ChatOpenAI(
         model="sim-large",
         base_url=provider.url,
-        api_key="none",
+        api_key=SecretStr("none"),
         rate_limiter=limiter,  # 3
         max_retries=0,
     )

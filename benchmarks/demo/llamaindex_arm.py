@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,9 @@ from benchmarks.demo.replay import Ask
 from benchmarks.demo.trace import HANDBOOK
 from dispatch_core import Embedder, MemoryStore, SemanticCache, TokenLimiter
 from llamaindex_dispatch import DispatchLLM
+
+# Its warning at every retry would bury the progress bars; the table counts them.
+logging.getLogger("llama_index.llms.openai").setLevel(logging.ERROR)
 
 MODEL = "gpt-4o-mini"  # a name that LlamaIndex knows the window of; the simulator answers to any
 

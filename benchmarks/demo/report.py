@@ -95,6 +95,7 @@ def plot(results: Sequence[ArmResult], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     colours = {"bare": "#b0553a", "dispatched": "#2b6f77"}
     frameworks = list(dict.fromkeys(result.framework for result in results))
@@ -104,9 +105,11 @@ def plot(results: Sequence[ArmResult], path: Path) -> None:
             _curves(row, result, colours[result.arm])
         row[0].set(xscale="log", xlabel="seconds from intended arrival", ylabel="share of answers", ylim=(0, 1.02))
         row[1].set(xlabel="arrival, s", ylabel="seconds to the answer")
-        row[2].set(xlabel="", ylabel="share of calls")
+        row[2].set(ylabel="share of calls", ylim=(0, 1))
+        row[0].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+        row[2].yaxis.set_major_formatter(PercentFormatter(1.0))
         row[0].set_title(f"{framework}: latency")
-        row[1].set_title("when it was slow")
+        row[1].set_title("when it was fast, when slow")
         row[2].set_title("429s and failed calls")
         row[0].legend(frameon=False)
         for axis in row:

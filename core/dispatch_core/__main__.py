@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dispatcher", description="Semantic cache and token-aware limits for LLMs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     provider = commands.add_parser(
-        "simulate", help="serve a rate-limited, OpenAI-compatible provider without a model", description=simulate.__doc__
+        "simulate",
+        help="serve a rate-limited, OpenAI-compatible provider without a model",
+        description=simulate.__doc__,
     )
     simulate.add_arguments(provider)
     provider.set_defaults(run=simulate.run)

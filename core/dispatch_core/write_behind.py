@@ -15,10 +15,10 @@ _WRITERS: weakref.WeakSet[WriteBehind] = weakref.WeakSet()
 
 
 class WriteBehind:
-    """Runs jobs in order in a background thread. A job that raises is left to `threading.excepthook`; the others go on.
+    """Runs jobs in order in a background thread. What a job raises goes to `threading.excepthook`; the others go on.
 
-    A full queue, or a system without another thread to give, makes the caller do its own job: slower, never unbounded,
-    never lost. At exit of the interpreter, what is queued is finished for up to five seconds.
+    A full queue, or a system without another thread to give, makes the caller do its own job: slower, never
+    unbounded, never lost. At exit of the interpreter, what is queued is finished for up to five seconds.
     """
 
     def __init__(self, *, capacity: int = 1024) -> None:

@@ -1,4 +1,4 @@
-"""What stores that mirror a shared journal promise when it breaks: gaps, flushed and restarted servers, full disks."""
+"""What stores that mirror a shared journal promise when things break: gaps, flushed servers, full disks."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ HOSTILE = [
     '"quotes" and `ticks` and \\ slashes',
     "* ? [a-z] {tag} ^ - | @field:{x}",
     "line\r\nends\rof\nall kinds \u2028",
-    "你好,世界 🎉 ‮right to left",
+    "你好,世界 🎉 \u202eright to left",
     "<|endoftext|>",
     "lone \ud800 surrogates \udfff",
     "very long " * 10_000,

@@ -16,11 +16,14 @@ def _told(breaker: Breaker, *events: tuple[float, str]) -> list[bool]:
     "table",
     [
         # Below the threshold it stays shut, and a success begins the count anew.
-        [(0, "fail", False), (0, "fail", False), (0, "ask", True), (1, "work", False), (1, "fail", False), (1, "ask", True)],
+        [
+            *[(0, "fail", False), (0, "fail", False), (0, "ask", True)],
+            *[(1, "work", False), (1, "fail", False), (1, "ask", True)],
+        ],
         # The third failure in a row opens it for a second; then one may try.
         [
             *[(0, "fail", False), (0, "fail", False), (0, "fail", True)],
-            *[(0.5, "ask", False), (0.99, "ask", False), (1.0, "ask", True), (1.0, "ask", False), (1.5, "ask", False)],
+            *[(0.5, "ask", False), (0.99, "ask", False), (1, "ask", True), (1, "ask", False), (1.5, "ask", False)],
         ],
         # A trial that works shuts it.
         [

@@ -83,7 +83,8 @@ def test_the_slowest_dimension_decides():
 
 
 @pytest.mark.parametrize(
-    ("real", "now", "amount", "wait"), [(0, 0, 60, 0), (10, 0, 50, 0), (10, 0, 51, 60), (60, 0, 1, 60), (None, 0, 11, 60)]
+    ("real", "now", "amount", "wait"),
+    [(0, 0, 60, 0), (10, 0, 50, 0), (10, 0, 51, 60), (60, 0, 1, 60), (None, 0, 11, 60)],
 )
 def test_settling_rewrites_the_charge_in_place(real, now, amount, wait):
     quota = _quota()

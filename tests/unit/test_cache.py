@@ -236,8 +236,12 @@ async def test_an_error_of_the_store_reaches_the_caller(cache, store, name):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("x" * 1_000_000, "too-long"), ("lone \ud800", "broken-unicode"), ("", "empty-text"), ("word " * 600, "beyond-window")],
-    ids=["1 MB", "surrogate", "empty", "long"],
+    [
+        pytest.param("x" * 1_000_000, "too-long", id="1 MB"),
+        pytest.param("lone \ud800", "broken-unicode", id="surrogate"),
+        pytest.param("", "empty-text", id="empty"),
+        pytest.param("word " * 600, "beyond-window", id="long"),
+    ],
 )
 async def test_a_text_no_encoder_reads_is_matched_exactly(cache, embedder, text, reason):
     assert (await cache.lookup(Query(text))).reason == reason
@@ -279,7 +283,8 @@ async def test_the_policy_says_how_many_neighbours_it_wants(embedder, form):
             asked.append(limit)
             return super().search(vector, scope=scope, limit=limit, now=now)
 
-    await Either(SemanticCache(embedder, Spy(), policy=Threshold(0.5, neighbours=7)), form).lookup(Query("a question"))
+    cache = Either(SemanticCache(embedder, Spy(), policy=Threshold(0.5, neighbours=7)), form)
+    await cache.lookup(Query("a question"))
     assert asked == [7]
 
 

@@ -22,7 +22,8 @@ from dispatch_core import (
     store_from_url,
 )
 
-HEAVY = ["redis", "torch", "transformers", "sentence_transformers", "langchain_core", "langchain", "llama_index", "openai"]
+MODELS = ["torch", "transformers", "sentence_transformers"]
+HEAVY = [*MODELS, "redis", "langchain_core", "langchain", "llama_index", "openai"]
 
 
 def _drawn_tree() -> dict[str, str]:
@@ -104,7 +105,7 @@ def test_a_url_names_a_redis_store_and_nobody_is_asked_yet(url):
 
 @pytest.mark.parametrize("url", ["", "memory", "milvus://host", "sqlite://", "REDIS://host", "redis:host"])
 def test_an_unknown_url_is_refused_with_those_that_are_known(url):
-    with pytest.raises(ConfigError, match="known are memory://, sqlite:///file.db, redis://"):
+    with pytest.raises(ConfigError, match=r"known are memory://, sqlite:///file\.db, redis://"):
         store_from_url(url)
 
 
@@ -125,5 +126,3 @@ def test_a_memory_store_gives_up_its_oldest_entry_first():
     assert found == {made("a").id, made("c").id}
     with pytest.raises(ConfigError):
         MemoryStore(max_entries=0)
-
-

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+# Floats round: whoever waited as long as `wait` said shall not be sent back for the last bit.
 _TINY = 1e-9
 
 
@@ -44,7 +45,8 @@ class Dimension:
 
     def pace(self, amount: float) -> float:
         """Seconds until the bucket allows the amount. One above the burst is admitted as debt from a full bucket."""
-        return max(0.0, (min(amount, self.burst) - self.level - _TINY) / self.rate)
+        lack = min(amount, self.burst) - self.level
+        return lack / self.rate if lack > _TINY else 0.0
 
 
 class WindowQuota:
@@ -110,7 +112,7 @@ class WindowQuota:
                 gained = (now - self._now) * dimension.rate
                 dimension.level = min(dimension.burst, dimension.level + gained)
         self._now = now
-        while self._charges and self._charges[0].at + self._span <= now:
+        while self._charges and self._charges[0].at + self._span <= now + _TINY:
             expired = self._charges.popleft()
             expired.live = False
             for dimension, amount in zip(self.dimensions, expired.amounts, strict=True):

@@ -29,7 +29,8 @@ class Connections:
     """Sends commands to one server, blocking or awaited.
 
     From a URL every call has a deadline of ``timeout`` seconds and one retry at once, for a pooled connection that
-    the server closed meanwhile; callers beyond the pool's 50 connections wait for one. A client of the caller's keeps the caller's settings.
+    the server closed meanwhile; callers beyond the pool's 50 connections wait for one, as long. A client of the
+    caller's keeps the caller's settings.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Connections:
         return client
 
     def _drop_ended(self) -> None:
-        """Let go of the clients of loops that are closed: each holds its loop, and its sockets open. Needs the lock."""
+        """Let go of the clients of loops that are closed: each holds its loop and its sockets. Needs the lock."""
         for loop in [loop for loop in self._async_clients if loop.is_closed()]:
             del self._async_clients[loop]
 

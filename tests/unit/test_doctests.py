@@ -1,0 +1,22 @@
+"""The examples in the docstrings of public names."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "langchain_dispatch.cache",
+    "langchain_dispatch.chat",
+    "langchain_dispatch.rate_limiter",
+    "llamaindex_dispatch.rate_limiter",
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_hold(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted > 0
+    assert results.failed == 0
