@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format simulate clean
+.PHONY: demo test test-wheel check format simulate bench-limiter clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -34,8 +34,11 @@ test-wheel: $(VENV)/.dev  ## the built wheel alone, without any extra, in an emp
 simulate: $(VENV)/.demo  ## a rate-limited provider on port 8089
 	$(VENV)/bin/dispatcher simulate --rpm 600 --tpm 60000 $(ARGS)
 
+bench-limiter: $(VENV)/.bench  ## every limiter before every kind of provider, in virtual time
+	$(PY) -m benchmarks.limiter $(ARGS)
+
 clean:
-	rm -rf $(VENV) build demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch is pinned and goes first: left to the resolver, it comes with several GB of CUDA libraries.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -48,4 +51,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	$(PIP) --editable '.[bench]'
 	@touch $@

@@ -22,10 +22,12 @@ def encode(generations: Sequence[Generation]) -> bytes | None:
     """The stored form, or None for an answer that must not be replayed: empty, cut off, or not wholly JSON."""
     if not generations or not all(_complete(generation) for generation in generations):
         return None
-    text = dumps(list(generations))
-    if _holds_unknown(json.loads(text)):
+    try:
+        text = dumps(list(generations))
+        return None if _holds_unknown(json.loads(text)) else text.encode()
+    except (ValueError, TypeError, RecursionError):
+        # Circular or endless metadata; LangChain itself would not notice before somebody prints it.
         return None
-    return text.encode()
 
 
 def decode(payload: bytes) -> list[Generation]:

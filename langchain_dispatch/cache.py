@@ -69,6 +69,10 @@ class SemanticCache(BaseCache):
         namespace: str = "",
         on_error: Literal["miss", "raise"] = "miss",
     ) -> None:
+        if not isinstance(namespace, str):
+            raise ConfigError(f"namespace is a string, got {type(namespace).__name__}")
+        if not isinstance(store, str) and not hasattr(store, "asearch"):
+            raise ConfigError(f"store is a store of dispatch_core or a URL, got {type(store).__name__}")
         core = CoreCache(
             as_embedder(embedder),
             store_from_url(store) if isinstance(store, str) else store,
@@ -142,7 +146,7 @@ class SemanticCache(BaseCache):
 
     def _ticket(self, prompt: str, llm_string: str) -> Ticket | None:
         with self._lock:
-            ticket = self._tickets.get(digest(prompt, llm_string))
+            ticket = self._tickets.pop(digest(prompt, llm_string), None)
         if ticket is not None:
             return ticket
         query = query_of(prompt, llm_string, self.namespace)

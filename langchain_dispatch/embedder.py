@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from dispatch_core import Embedder, EmbeddingError, Fit, MemoEmbedder, SentenceTransformerEmbedder
+from dispatch_core import ConfigError, Embedder, EmbeddingError, Fit, MemoEmbedder, SentenceTransformerEmbedder
 from dispatch_core.types import Matrix
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -58,6 +58,10 @@ def as_embedder(given: Embedder | Embeddings | str | None) -> Embedder:
         return MemoEmbedder(LangChainEmbedder(given))
     if given is None or isinstance(given, str):
         return MemoEmbedder(SentenceTransformerEmbedder(given or DEFAULT_MODEL))
+    if not hasattr(given, "aembed"):
+        raise ConfigError(
+            f"embedder is an Embedder, LangChain Embeddings or the name of a model, got {type(given).__name__}"
+        )
     return given
 
 

@@ -29,6 +29,8 @@ from langchain_dispatch.answers import usage_of
 
 _REMEMBERED = 16
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+_TELLING = ("text", "thinking", "reasoning", "content")
+_PICTURED = ("image_url", "source", "data", "base64", "file", "input_audio")
 _IMAGE = "x" * 3200  # about 800 tokens, what providers charge for a picture of ordinary size
 
 
@@ -39,6 +41,7 @@ class Call:
     run_id: UUID
     messages: Sequence[BaseMessage]
     params: dict[str, Any]
+    batch: int = 1
     claimed: bool = False
     limiter: Limiter | None = None
     reservation: Reservation | None = None
@@ -54,7 +57,8 @@ class Call:
         tools = self.params.get("tools")
         if tools:
             parts.append(json.dumps(tools, default=str))
-        most = next((self.params[name] for name in _MAX_TOKENS if self.params.get(name)), None)
+        given = (self.params.get(name) for name in _MAX_TOKENS)
+        most = next((limit for limit in given if isinstance(limit, int) and limit > 0), None)
         model = self.params.get("model") or self.params.get("model_name") or ""
         return limiter.estimate("\n".join(parts), max_tokens=most, model=str(model))
 
@@ -69,22 +73,25 @@ class Observer(BaseCallbackHandler):
     run_inline = True
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # No lock: the garbage collector may end a call while this thread starts one, and single operations on a dict
+        # are atomic.
         self._open: dict[UUID, Call] = {}
 
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         params = kwargs.get("invocation_params") or {}
-        call = Call(run_id, messages[0] if messages else [], params)
-        _calls.set((*_calls.get()[1 - _REMEMBERED :], call))
+        batch = max(1, kwargs.get("batch_size") or 1)
+        call = Call(run_id, messages[0] if messages else [], params, batch)
+        # Calls that end in another context than they began in stay behind here; a few of them do no harm.
+        waiting = [announced for announced in _calls.get() if not announced.claimed]
+        _calls.set((*waiting[1 - max(_REMEMBERED, batch) :], call))
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
         """Completion models ignore rate limiters in LangChain itself; nothing to note."""
 
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        with self._lock:
-            call = self._open.get(run_id)
+        call = self._open.get(run_id)
         if call is not None and isinstance(token, str):
             call.streamed.append(token)
 
@@ -106,18 +113,20 @@ class Observer(BaseCallbackHandler):
             call.limiter.observe(feedback)
 
     def claim(self) -> Call | None:
-        """The newest call announced in this context that nobody reserved for yet."""
-        for call in reversed(_calls.get()):
-            if not call.claimed:
-                call.claimed = True
-                return call
-        return None
+        """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
+        calls = _calls.get()
+        newest = next((at for at in reversed(range(len(calls))) if not calls[at].claimed), None)
+        if newest is None:
+            return None
+        first = max(0, newest + 1 - calls[newest].batch)
+        call = next(call for call in calls[first : newest + 1] if not call.claimed)
+        call.claimed = True
+        return call
 
     def hold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
         """Remember the reservation until the call ends."""
         call.limiter, call.reservation = limiter, reservation
-        with self._lock:
-            self._open[call.run_id] = call
+        self._open[call.run_id] = call
 
     def watch(self, call: Call) -> None:
         """Settle when the current task ends without a word: a cancelled ``ainvoke`` reports neither end nor error."""
@@ -140,9 +149,12 @@ class Observer(BaseCallbackHandler):
         call.settle(None)
 
     def _close(self, run_id: UUID) -> Call | None:
-        _calls.set(tuple(call for call in _calls.get() if call.run_id != run_id))
-        with self._lock:
-            call = self._open.pop(run_id, None)
+        for announced in _calls.get():
+            if announced.run_id == run_id:
+                # Not `_calls.set`: the garbage collector may end a call in the middle of a `set`, and a context
+                # variable that is set within its own setting is left with a dangling value (CPython 3.11).
+                announced.claimed, announced.messages = True, ()
+        call = self._open.pop(run_id, None)
         if call is not None:
             call.unwatch()
         return call
@@ -172,9 +184,18 @@ def _text(content: Any) -> str:
         if isinstance(block, str):
             texts.append(block)
         elif isinstance(block, dict):
-            # Base64 data would be counted as text of its length.
-            texts.append(str(block["text"]) if isinstance(block.get("text"), str) else _IMAGE)
+            texts.append(_block_text(block))
     return "\n".join(texts)
+
+
+def _block_text(block: dict[str, Any]) -> str:
+    """The text of a content block, of the same length in tokens as far as we can tell."""
+    told = next((block[name] for name in _TELLING if isinstance(block.get(name), str)), None)
+    if told is not None:
+        return str(told)
+    # Base64 data would be counted as text of its length.
+    pictured = any(name in block for name in _PICTURED) or "image" in str(block.get("type"))
+    return _IMAGE if pictured else json.dumps(block, default=str)
 
 
 def _usage_of_text(limiter: Limiter, reservation: Reservation, text: str) -> Usage:

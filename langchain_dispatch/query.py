@@ -13,7 +13,8 @@ from dispatch_core import keys
 from dispatch_core.types import Query
 
 _UNSTABLE = ("<class '", " object at 0x", "<function ")
-_TOOLS = ("('tools', ", "('functions', ", "'tools':", "'functions':")
+_TOOLS = tuple(f"{quote}{name}{quote}" for name in ("tools", "functions") for quote in "'\"")
+_REPEATED = frozenset({"tool_calls", "refusal", "parsed"})
 
 
 def query_of(prompt: str, llm_string: str, namespace: str) -> Query | None:
@@ -25,7 +26,7 @@ def query_of(prompt: str, llm_string: str, namespace: str) -> Query | None:
         return None
     messages = _messages(prompt)
     if messages is None:
-        return _query(prompt, [], llm_string, namespace, semantic=_may_compare(prompt, llm_string))
+        return _query(prompt, [], llm_string, namespace, semantic=_without_tools(llm_string))
     try:
         turns = [_turn(message) for message in messages]
     except (KeyError, TypeError, AttributeError):
@@ -38,7 +39,8 @@ def _of_turns(turns: list[dict[str, Any]], llm_string: str, namespace: str) -> Q
     text = _plain_text(last.get("content"))
     if last.get("type") != "human" or text is None:
         return _query(json.dumps(turns, sort_keys=True), [], llm_string, namespace, semantic=False)
-    semantic = _may_compare(text, llm_string) and not any(turn["type"] == "tool" for turn in turns)
+    plain = not last.get("additional_kwargs") and not any(turn["type"] == "tool" for turn in turns)
+    semantic = plain and _without_tools(llm_string)
     others: list[Any] = [*turns[:-1], {name: value for name, value in last.items() if name != "content"}]
     return _query(text, others, llm_string, namespace, semantic=semantic)
 
@@ -48,12 +50,8 @@ def _query(text: str, turns: list[Any], llm_string: str, namespace: str, *, sema
     return Query(text, scope, namespace, semantic)
 
 
-def _may_compare(text: str, llm_string: str) -> bool:
-    """One line of plain text and no tools.
-
-    A text of several lines is a filled-in template as a rule: its fixed part would make every filling look alike.
-    """
-    return "\n" not in text.strip() and not any(mark in llm_string for mark in _TOOLS)
+def _without_tools(llm_string: str) -> bool:
+    return not any(mark in llm_string for mark in _TOOLS)
 
 
 def _messages(prompt: str) -> list[dict[str, Any]] | None:
@@ -70,14 +68,29 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
 def _turn(message: dict[str, Any]) -> dict[str, Any]:
     """What identifies a message: no ids, no usage, no metadata, which change when an answer came from a cache."""
     fields = message["kwargs"]
-    turn = {"type": fields["type"], "content": fields["content"]}
+    turn = {"type": fields["type"], "content": _without_ids(fields["content"])}
     for name in ("name", "status", "role"):
         if fields.get(name):
             turn[name] = fields[name]
+    extras = {name: value for name, value in (fields.get("additional_kwargs") or {}).items() if value is not None}
+    if fields["type"] == "ai":
+        # What an answer carries besides: ids that change when it came from a cache, and the calls once more.
+        extras = {name: value for name, value in extras.items() if name not in _REPEATED}
+    if extras:
+        turn["additional_kwargs"] = extras
     calls = [{"name": call["name"], "args": call["args"]} for call in fields.get("tool_calls") or []]
     if calls:
         turn["tool_calls"] = calls
     return turn
+
+
+def _without_ids(content: Any) -> Any:
+    """Blocks of an answer without the ids in them, which are new each time it comes from a cache."""
+    if isinstance(content, list):
+        return [_without_ids(block) for block in content]
+    if isinstance(content, dict):
+        return {name: _without_ids(value) for name, value in content.items() if name not in ("id", "tool_use_id")}
+    return content
 
 
 def _plain_text(content: Any) -> str | None:

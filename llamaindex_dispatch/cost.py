@@ -13,6 +13,7 @@ from dispatch_core.types import Cost
 
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
 _PICTURE = "x" * 3200  # about 800 tokens, what providers charge for a picture of ordinary size
+_PICTURES = ("image", "document", "audio", "video")
 
 
 def expected(
@@ -32,12 +33,22 @@ def expected(
 
 
 def _text(message: ChatMessage) -> str:
-    parts = []
-    for block in message.blocks:
-        if isinstance(block, TextBlock):
-            parts.append(block.text)
-        elif isinstance(block, ToolCallBlock):
-            parts.append(json.dumps(block.tool_kwargs, default=str))
-        else:
-            parts.append(_PICTURE)
-    return "\n".join(parts)
+    return "\n".join(map(_block_text, message.blocks))
+
+
+def _block_text(block: Any) -> str:
+    """What is charged for a block: texts, thoughts and the parts of tool calls and results as they are."""
+    if block.block_type in _PICTURES:
+        return _PICTURE
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, ToolCallBlock):
+        kwargs = block.tool_kwargs
+        return f"{block.tool_name} {kwargs if isinstance(kwargs, str) else json.dumps(kwargs, default=str)}"
+    for name in ("content", "blocks", "cited_content"):
+        content = getattr(block, name, None)
+        if isinstance(content, str):
+            return content
+        if content:
+            return "\n".join(map(_block_text, content if isinstance(content, list) else [content]))
+    return ""

@@ -24,6 +24,7 @@ from llamaindex_dispatch.convert import CHAT, COMPLETION
 from llamaindex_dispatch.cost import expected
 from llamaindex_dispatch.exchange import Ask, Exchange
 from llamaindex_dispatch.identity import Compare, Identity, Prompt, Rule
+from llamaindex_dispatch.model import watch
 
 NAMES = (
     *("chat", "achat", "stream_chat", "astream_chat"),
@@ -37,11 +38,14 @@ class Endpoints:
     """Bound to one model, one dispatcher and one rule. The streams compute their question when they are called: what
     the caller changes before reading them no longer matters."""
 
-    def __init__(self, llm: LLM, dispatcher: Dispatcher, identity: Identity, rule: Rule) -> None:
+    def __init__(
+        self, llm: LLM, dispatcher: Dispatcher, identity: Identity, rule: Rule, timeout: float | None = None
+    ) -> None:
         self._llm = llm
         self._dispatcher = dispatcher
         self._identity = identity
         self._rule = rule
+        self._timeout = timeout
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         return run(self._chat(messages, kwargs))
@@ -86,10 +90,11 @@ class Endpoints:
         return (yield from exchange.answer(*calls))
 
     def _ask(self, form: str, prompt: Prompt, options: Mapping[str, Any]) -> Ask:
-        query = cost = None
+        query = cost = done = None
         if self._dispatcher.cache is not None and self._rule is not Compare.BYPASS:
             try:
                 query = self._identity.query(self._llm, form, prompt, options, self._rule)
+                done = watch(self._llm)
             except (TypeError, ValueError) as reason:
                 _log.debug("a call goes past the cache: %s", reason)
         limiter = self._dispatcher.limiter
@@ -97,7 +102,7 @@ class Endpoints:
             settings = getattr(self._llm, "additional_kwargs", None) or {}
             own = {"max_tokens": getattr(self._llm, "max_tokens", None)}
             cost = expected(limiter, prompt, options, settings, own, model=self._llm.metadata.model_name)
-        return Ask(query, cost)
+        return Ask(query, cost, self._timeout, done)
 
 
 def _options(formatted: bool, kwargs: dict[str, Any]) -> dict[str, Any]:

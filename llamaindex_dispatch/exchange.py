@@ -17,10 +17,13 @@ from llamaindex_dispatch.report import ending_of, speaks_of_endings, unfinished,
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A call: what it asks (None: past the cache) and what it will probably cost (None: no limiter)."""
+    """A call: what it asks (None: past the cache), what it will probably cost (None: no limiter), and the longest
+    wait for its turn in seconds. ``done`` is called when the model has answered or failed."""
 
     query: Query | None
     cost: Cost | None
+    timeout: float | None = None
+    done: Callable[[], None] | None = None
 
 
 class Recording(Generic[R]):
@@ -119,7 +122,7 @@ class Exchange(Generic[R]):
             if dispatcher.cache is not None:
                 dispatcher.bypassed()
             return (yield from self._reserve(Ticket(Query(""), None)))
-        found = yield from step(dispatcher.begin, dispatcher.abegin, ask.query, ask.cost)
+        found = yield from step(dispatcher.begin, dispatcher.abegin, ask.query, ask.cost, timeout=ask.timeout)
         if isinstance(found, Ticket):
             return found
         try:
@@ -135,15 +138,19 @@ class Exchange(Generic[R]):
         limiter, cost = self._dispatcher.limiter, self._ask.cost
         if limiter is None or cost is None:
             return ticket
-        reservation = yield from step(limiter.acquire, limiter.aacquire, cost)
+        reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=self._ask.timeout)
         return replace(ticket, reservation=reservation)
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
+        if self._ask.done is not None:
+            self._ask.done()
         yield from step(self._dispatcher.finish, self._dispatcher.afinish, ticket, payload, usage)
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """Store nothing; the charge stays, for the provider may have counted the request."""
         self._dispatcher.abort(ticket)
+        if self._ask.done is not None:
+            self._ask.done()
         feedback = feedback_of(error)
         if feedback is not None and self._dispatcher.limiter is not None:
             self._dispatcher.limiter.observe(feedback)

@@ -17,21 +17,30 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import BaseContentBlock, ChatMessage, TextBlock
-from llama_index.core.llms.llm import LLM
 from llama_index.core.tools import BaseTool
 from pydantic import BaseModel, SecretStr
 
 _TRANSPORT = frozenset(
     {
         *("timeout", "request_timeout", "max_retries", "retries", "reuse_client", "num_workers", "verbose"),
-        *("default_headers", "headers", "extra_headers", "http_client", "async_http_client", "proxies"),
+        *("http_client", "async_http_client", "proxies"),
         *("stream", "stream_options", "callback_manager", "rate_limiter"),
     }
 )
 """How an answer travels, not what it says. ``stream_options``: one entry serves streams and whole answers."""
 
-_SECRET = ("api_key", "apikey", "password", "secret", "credentials", "access_token", "auth_token", "session_token")
-_OPTIONS = ("additional_kwargs", "model_kwargs", "generate_kwargs")
+_SECRET = (
+    *("apikey", "secretkey", "accesskey", "privatekey", "password", "secret", "credential", "credentials"),
+    *("apitoken", "accesstoken", "authtoken", "sessiontoken", "bearertoken", "refreshtoken", "securitytoken"),
+    *("hftoken", "authorization"),
+)
+"""How the names of secrets end, without their hyphens and underscores."""
+
+_CREDENTIAL = (
+    *("authorization", "auth", "cookie", "token", "secret", "key"),
+    *("password", "credential", "credentials", "signature"),
+)
+"""How the names of the headers end that say who asks. All others may decide the answer: gateways route by them."""
 
 _serials: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
 
@@ -76,21 +85,63 @@ def text_facts(text: str) -> dict[str, str]:
 
 def option_facts(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the caller passed along with a prompt, without secrets and transport."""
-    return {name: plain(value) for name, value in options.items() if not _incidental(name, value)}
+    facts = {}
+    for name, value in options.items():
+        if is_headers(name) and not isinstance(value, bool):
+            # No headers, and none but credentials, are the same.
+            if found := header_facts(value):
+                facts[name] = found
+        elif not incidental(name, value):
+            facts[name] = plain(bare(value))
+    return facts
 
 
-def model_facts(llm: LLM) -> dict[str, Any]:
-    """All settings of a model that may change its answers."""
-    settings = llm.to_dict()
-    for name in _OPTIONS:
-        if isinstance(settings.get(name), dict):
-            settings[name] = option_facts(settings[name])
+def header_facts(headers: Any) -> dict[str, Any]:
+    """Headers without credentials, under their names in lower case."""
+    try:
+        pairs = dict(headers or {}).items()
+    except ValueError as error:
+        raise TypeError("headers that are no pairs") from error
+    texts = [(name.decode("latin-1") if isinstance(name, bytes) else _name(name), value) for name, value in pairs]
     return {
-        "class": f"{type(llm).__module__}.{type(llm).__qualname__}",
-        "settings": option_facts(settings),
-        "metadata": plain(llm.metadata.model_dump()),
-        "prompt functions": [_function(llm.messages_to_prompt), _function(llm.completion_to_prompt)],
+        name.lower(): plain(value)
+        for name, value in texts
+        if not name.lower().endswith(_CREDENTIAL) and not isinstance(value, SecretStr)
     }
+
+
+def bare(value: Any) -> Any:
+    """A value without the secrets inside it. Only texts: in a schema, what is named so describes a secret."""
+    if isinstance(value, Mapping):
+        return {
+            name: header_facts(inner) if is_headers(name) and isinstance(inner, Mapping) else bare(inner)
+            for name, inner in value.items()
+            if not isinstance(inner, SecretStr) and not (isinstance(inner, str | bytes) and is_secret(name))
+        }
+    return [bare(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def incidental(name: str, value: Any) -> bool:
+    """Secrets and transport: nothing that an answer depends on."""
+    return name in _TRANSPORT or is_secret(name) or isinstance(value, SecretStr)
+
+
+def is_secret(name: Any) -> bool:
+    return str(name).lower().replace("_", "").replace("-", "").endswith(_SECRET)
+
+
+def is_headers(name: Any) -> bool:
+    return str(name).lower().endswith("headers")
+
+
+def function_facts(function: Any) -> str | None:
+    """A function by its name; one without a name of its own is told apart within this process only."""
+    if function is None:
+        return None
+    if not inspect.isfunction(function):
+        raise TypeError("a callable object has no stable form")
+    name = f"{function.__module__}.{function.__qualname__}"
+    return name if "<" not in name else f"{name} {_serials.setdefault(function, uuid.uuid4().hex)}"
 
 
 def _held(value: Any) -> Any:
@@ -132,17 +183,3 @@ def _name(key: Any) -> str:
     if not isinstance(key, str):
         raise TypeError("a name that is not text")
     return key
-
-
-def _incidental(name: str, value: Any) -> bool:
-    return name in _TRANSPORT or name.lower().endswith(_SECRET) or isinstance(value, SecretStr)
-
-
-def _function(function: Any) -> str | None:
-    """A function by its name; one without a name of its own is told apart within this process only."""
-    if function is None:
-        return None
-    if not inspect.isfunction(function):
-        raise TypeError("a callable object has no stable form")
-    name = f"{function.__module__}.{function.__qualname__}"
-    return name if "<" not in name else f"{name} {_serials.setdefault(function, uuid.uuid4().hex)}"

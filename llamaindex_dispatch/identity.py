@@ -21,14 +21,20 @@ from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 
 from dispatch_core import keys
 from dispatch_core.types import Query
-from llamaindex_dispatch.facts import message_facts, model_facts, option_facts, prompt_facts, text_facts
+from llamaindex_dispatch.facts import message_facts, option_facts, prompt_facts, text_facts
+from llamaindex_dispatch.model import model_facts
 
 Prompt: TypeAlias = str | Sequence[ChatMessage]
 
 _QUESTION = "\ue000question\ue000"
 """Stands where the question was. Private-use characters: no prompt contains them by chance."""
 
-_STRUCTURE = frozenset({"tools", "functions", "response_format", "output_cls", "response_model", "response_schema"})
+_STRUCTURE = frozenset(
+    {
+        *("tools", "functions", "response_format", "output_cls", "response_model", "response_schema"),
+        *("format", "json_mode", "json_schema", "guided_json"),
+    }
+)
 _CALLS = frozenset({"tool_calls", "function_call", "tool_call_id"})
 _TOOLS = (MessageRole.TOOL, MessageRole.FUNCTION)
 _BYTES_PER_TOKEN = 4
@@ -85,13 +91,10 @@ class Identity:
     def query(self, llm: LLM, form: str, prompt: Prompt, options: Mapping[str, Any], rule: Rule) -> Query:
         """The question that a call asks. Raises `TypeError` if it has no stable identity."""
         prompt_form = prompt_facts(prompt)
-        shared = {
-            "front": "llamaindex",
-            "form": form,
-            "model": model_facts(llm),
-            "options": option_facts(options),
-        }
-        filled = None if any(options.get(name) for name in _STRUCTURE) else _filled(prompt, prompt_form, rule)
+        model, asked = model_facts(llm), option_facts(options)
+        shared = {"front": "llamaindex", "form": form, "model": model, "options": asked}
+        structured = _structured(asked) or _structured(model["settings"]) or _structured(model["held"])
+        filled = None if structured else _filled(prompt, prompt_form, rule)
         if filled is None or not self._comparable(filled.question):
             scope = keys.scope_digest({**shared, "prompt": prompt_form})
             return Query("", scope, self.namespace, semantic=False)
@@ -101,6 +104,15 @@ class Identity:
         short = len(question.encode("utf-8", "surrogatepass")) <= self.max_semantic_tokens * _BYTES_PER_TOKEN
         # An agent's observation looks like a question of the user but is the outcome of a tool.
         return short and bool(question.strip()) and not question.lstrip().startswith("Observation:")
+
+
+def _structured(facts: Any) -> bool:
+    """An option that shapes the answer, wherever a model or a call keeps it."""
+    if isinstance(facts, dict):
+        return any(
+            bool(value) and (name.lstrip("_") in _STRUCTURE or _structured(value)) for name, value in facts.items()
+        )
+    return isinstance(facts, list) and any(map(_structured, facts))
 
 
 def _filled(prompt: Prompt, facts: Any, rule: Rule) -> Filled | None:

@@ -28,15 +28,15 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate
-from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.types import TokenAsyncGen, TokenGen
 from pydantic import BaseModel, Field, PrivateAttr, SerializeAsAny
 
-from dispatch_core import ConfigError, Dispatcher, SemanticCache
+from dispatch_core import Dispatcher, SemanticCache
 from dispatch_core.ports import Limiter
 from llamaindex_dispatch import shared
 from llamaindex_dispatch.endpoints import NAMES, Endpoints
 from llamaindex_dispatch.identity import Compare, Identity, Rule
+from llamaindex_dispatch.parts import dispatcher_of, patience_of
 from llamaindex_dispatch.rate_limiter import TokenRateLimiter
 
 _FORWARDED = frozenset(
@@ -54,13 +54,14 @@ class DispatchLLM(LLM):
     """A model whose answers come from the cache when a question was answered before, and whose calls keep to a quota.
 
     ``cache`` is a `SemanticCache`, or a `Dispatcher` to share all of it. ``rate_limiter`` is a core limiter such as
-    `dispatch_core.TokenLimiter`. ``namespace`` keeps tenants apart. ``semantic_vars`` are the template variables that
-    hold a question; ``max_semantic_tokens`` is the length, in estimated tokens, from which a question is matched
-    exactly. A function-calling model gives a `DispatchFunctionCallingLLM`.
+    `dispatch_core.TokenLimiter`, or a `TokenRateLimiter`, whose timeout then holds. ``namespace`` keeps tenants
+    apart. ``semantic_vars`` are the template variables that hold a question; ``max_semantic_tokens`` is the length,
+    in estimated tokens, from which a question is matched exactly. A function-calling model gives a
+    `DispatchFunctionCallingLLM`.
 
     A hit has ``raw=None`` and says so in ``additional_kwargs["dispatch"]``. Everything that this class does not have
-    is read from, and written to, the wrapped model ``llm``. Raises TypeError for what cannot be wrapped, and at calls
-    `LimitExceeded` and `RequestTooLarge`.
+    is read from, and written to, the wrapped model ``llm``. Raises TypeError for what cannot be wrapped,
+    `ConfigError` for what is no cache or limiter, and at calls `LimitExceeded` and `RequestTooLarge`.
     """
 
     llm: SerializeAsAny[LLM]
@@ -91,6 +92,7 @@ class DispatchLLM(LLM):
             raise TypeError("wrap the model inside: DispatchLLM(structured.llm).as_structured_llm(output_cls)")
         if not isinstance(llm, LLM):
             raise TypeError(f"DispatchLLM wraps an LLM of llama_index, not {type(llm).__name__}")
+        dispatcher = dispatcher_of(cache, rate_limiter)
         fields: dict[str, Any] = {
             "llm": llm,
             "cache": cache,
@@ -102,7 +104,7 @@ class DispatchLLM(LLM):
         super().__init__(**fields, **{name: getattr(llm, name) for name in _FORWARDED})
         for name in _FORWARDED:
             del self.__dict__[name]
-        self._dispatcher = _dispatcher(cache, rate_limiter)
+        self._dispatcher = dispatcher
         retries: Any = getattr(llm, "max_retries", 0)
         if self._dispatcher.limiter is not None and retries:
             kind = type(llm).__name__
@@ -203,7 +205,7 @@ class DispatchLLM(LLM):
     def _under(self, rule: Rule) -> Endpoints:
         if id(self) in _bypassing.get():
             rule = Compare.BYPASS
-        return Endpoints(self.llm, self._dispatcher, self._identity(), rule)
+        return Endpoints(self.llm, self._dispatcher, self._identity(), rule, patience_of(self.rate_limiter))
 
     def _view(self, rule: Rule) -> LLM:
         """The wrapped model with our endpoints. The rule is bound to it: context variables are gone when the body of
@@ -234,9 +236,11 @@ class DispatchLLM(LLM):
         if not mine:
             setattr(self.llm, name, value)
             return
-        super().__setattr__(name, value)
         if name in ("cache", "rate_limiter"):
-            self._dispatcher = _dispatcher(self.cache, self.rate_limiter)
+            # Made before anything is changed: what cannot work leaves all as it was.
+            parts = {"cache": self.cache, "rate_limiter": self.rate_limiter, name: value}
+            self._dispatcher = dispatcher_of(**parts)
+        super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DispatchLLM:
         memo = {} if memo is None else memo
@@ -284,17 +288,6 @@ class DispatchFunctionCallingLLM(DispatchLLM, FunctionCallingLLM):
     @property
     def _tool_model(self) -> FunctionCallingLLM:
         return cast(FunctionCallingLLM, self.llm)
-
-
-def _dispatcher(cache: Any, rate_limiter: Any) -> Dispatcher:
-    limiter = rate_limiter.limiter if isinstance(rate_limiter, TokenRateLimiter) else rate_limiter
-    if isinstance(limiter, BaseRateLimiter):
-        raise ConfigError("a rate limiter of llama_index belongs to the wrapped model; here a TokenLimiter is needed")
-    if not isinstance(cache, Dispatcher):
-        return Dispatcher(cache, limiter)
-    if limiter is not None and limiter is not cache.limiter:
-        raise ConfigError("a Dispatcher brings its own limiter: give the rate_limiter to the Dispatcher")
-    return cache
 
 
 def _unpickled(kind: type[DispatchLLM], llm: LLM, settings: dict[str, Any], *handles: str | None) -> DispatchLLM:

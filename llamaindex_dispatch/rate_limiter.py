@@ -12,6 +12,7 @@ import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -41,6 +42,8 @@ Announcement: TypeAlias = LLMChatStartEvent | LLMCompletionStartEvent
 _ORPHANED = 600.0
 """Seconds after which a call that never reported its end is settled as estimated: a stream that nobody read."""
 
+_LOOKS = 8
+
 _announced: ContextVar[Announcement | None] = ContextVar("dispatch_announced", default=None)
 
 
@@ -54,25 +57,23 @@ class Held:
 
 
 class Ledger:
-    """The open reservations of this process, by the span of their call. Thread-safe."""
+    """The open reservations of this process, by the span of their call.
+
+    Thread-safe without a lock, for the garbage collector may end a stream, and settle it, in the middle of any of
+    these lines: every step is one atomic operation of the dictionary.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
 
     def hold(self, span: str, limiter: Limiter, reservation: Reservation) -> None:
         now = time.monotonic()
-        with self._lock:
-            # Insertion order is age: only the oldest need a look.
-            orphans = []
-            for old, held in self._held.items():
-                if now - held.since < _ORPHANED:
-                    break
-                orphans.append(old)
-            lost = [self._held.pop(old) for old in orphans]
-            self._held[span] = Held(limiter, reservation, now)
-        for held in lost:
-            held.reservation.settle(None)
+        self._held[span] = Held(limiter, reservation, now)
+        # Insertion order is age: only the oldest need a look, and each call that begins looks at a few.
+        for old in list(islice(self._held, _LOOKS)):
+            held = self._held.get(old)
+            if held is not None and now - held.since >= _ORPHANED:
+                self.settle(old, None)
 
     def settle(self, span: str | None, usage: Usage | None) -> None:
         held = self._take(span)
@@ -89,10 +90,7 @@ class Ledger:
             held.limiter.observe(feedback)
 
     def _take(self, span: str | None) -> Held | None:
-        if span is None:
-            return None
-        with self._lock:
-            return self._held.pop(span, None)
+        return None if span is None else self._held.pop(span, None)
 
 
 class Listener(BaseEventHandler):
@@ -147,7 +145,7 @@ class TokenRateLimiter(BaseRateLimiter):
         if limiter is not None and (rpm is not None or tpm is not None or settings):
             raise ConfigError("give either a limiter or its settings, not both")
         self.limiter = limiter or TokenLimiter(rpm=rpm, tpm=tpm, **settings)
-        self._timeout = timeout
+        self.timeout = timeout
         _attach()
 
     def acquire(self, num_tokens: int = 0) -> None:
@@ -164,7 +162,7 @@ class TokenRateLimiter(BaseRateLimiter):
         call = _claim()
         cost = Cost(num_tokens) if call is None or num_tokens else _cost(self.limiter, call)
         limiter = self.limiter
-        reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=self._timeout)
+        reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=self.timeout)
         if call is None or call.span_id is None:
             # Nothing will report the end of this call.
             reservation.settle(None)

@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from collections.abc import Iterator
 
 import pytest
+import redis
 from servers import REDIS_LIKE, Server
 
 from dispatch_core import SentenceTransformerEmbedder
@@ -25,10 +26,12 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=REDIS_LIKE)
-def redis_like_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a Valkey, then of a Redis."""
+def redis_like_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a Valkey, then of a Redis; what a test leaves there is gone before the next."""
     url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+    yield url
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
 
 
 @pytest.fixture(params=REDIS_LIKE)

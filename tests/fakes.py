@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dispatch_core import Cost, Entry, Feedback, HashingEmbedder, MemoryStore, Usage
+from dispatch_core import Cost, Entry, Feedback, HashingEmbedder, Match, MemoryStore, Usage
 from dispatch_core.keys import digest
+from dispatch_core.stores._twins import SyncStore
 from dispatch_core.types import Matrix, Vector
 
 FORMS = ["sync", "async"]
@@ -81,35 +82,41 @@ class CountingEmbedder(HashingEmbedder):
         return super().embed(texts) if self.answer is None else self.answer
 
 
-class FlakyStore(MemoryStore):
-    """A memory store that raises ``error``, if there is one, in every call named in ``breaks``."""
+class FlakyStore(SyncStore):
+    """A store elsewhere, that raises ``error``, if there is one, in every call named in ``breaks``."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._kept = MemoryStore()
         self.error: Exception | None = None
         self.breaks = {"get", "search", "put", "delete", "clear"}
         self.asked = 0
 
-    def _work(self, name: str) -> None:
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _work(self, name: str) -> MemoryStore:
         self.asked += 1
         if self.error is not None and name in self.breaks:
             raise self.error
+        return self._kept
 
-    def get(self, id: str, *, now: float) -> Any:
-        self._work("get")
-        return super().get(id, now=now)
+    def get(self, id: str, *, now: float) -> Entry | None:
+        return self._work("get").get(id, now=now)
 
-    def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Any:
-        self._work("search")
-        return super().search(vector, scope=scope, limit=limit, now=now)
+    def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
+        return self._work("search").search(vector, scope=scope, limit=limit, now=now)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
-        self._work("put")
-        super().put(entry, vector)
+        self._work("put").put(entry, vector)
+
+    def delete(self, id: str) -> None:
+        self._work("delete").delete(id)
 
     def clear(self, namespace: str | None = None) -> None:
-        self._work("clear")
-        super().clear(namespace)
+        self._work("clear").clear(namespace)
+
+    def close(self) -> None:
+        pass
 
 
 class FakeReservation:

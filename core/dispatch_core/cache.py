@@ -60,10 +60,10 @@ class SemanticCache:
 
     def store(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
         """Keep a complete answer. Raises `StoreError`, `EmbeddingError`."""
-        return run(self.store_flow(miss, payload, usage))
+        return run(self.store_flow(miss, self.entry(miss, payload, usage)))
 
     async def astore(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
-        return await arun(self.store_flow(miss, payload, usage))
+        return await arun(self.store_flow(miss, self.entry(miss, payload, usage)))
 
     def clear(self, namespace: str | None = None) -> None:
         """Forget the entries of one namespace, or of all."""
@@ -106,12 +106,10 @@ class SemanticCache:
             return decision.hit
         return Miss(query, miss.id, miss.scope, decision.reason, vector, decision.nearest)
 
-    def store_flow(self, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[Entry]:
-        vector = miss.vector
-        if miss.reason == UNSEEN:
-            vector, _ = yield from self._vector(miss.query)
+    def entry(self, miss: Miss, payload: bytes, usage: Usage | None) -> Entry:
+        """What is to be stored for a miss, as of now."""
         now = self._clock()
-        entry = Entry(
+        return Entry(
             id=miss.id,
             namespace=keys.namespace_digest(miss.query.namespace, self._secret),
             scope=miss.scope,
@@ -121,6 +119,11 @@ class SemanticCache:
             created=now,
             expires=None if self._ttl is None else now + self._ttl,
         )
+
+    def store_flow(self, miss: Miss, entry: Entry) -> Flow[Entry]:
+        vector = miss.vector
+        if miss.reason == UNSEEN:
+            vector, _ = yield from self._vector(miss.query)
         yield from step(self.stored_in.put, self.stored_in.aput, entry, vector)
         return entry
 

@@ -17,8 +17,9 @@ from dispatch_core.breaker import Breaker
 from dispatch_core.cache import SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
 from dispatch_core.ports import Limiter, Reservation
+from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
-from dispatch_core.types import Cost, Match, Miss, Query, Usage
+from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage
 from dispatch_core.write_behind import WriteBehind
 
 T = TypeVar("T")
@@ -26,7 +27,6 @@ U = TypeVar("U")
 OnError = Literal["miss", "raise"]
 
 _log = logging.getLogger("dispatch_core")
-_READ_OWN_WRITES = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,9 @@ class Dispatcher:
     """One cache and one limiter for any number of callers, threads and event loops.
 
     ``on_error="miss"`` turns a failing cache into misses (counted, logged once per change of state, with a circuit
-    breaker); ``"raise"`` lets its errors through. Answers are written in the background unless ``write_behind`` is
-    false; a lookup waits for writes of this dispatcher that are still under way, at most 0.25 s.
+    breaker); ``"raise"`` lets its errors through. Answers are written in the background, unless ``write_behind`` is
+    false or the store works in memory. The same question finds an answer whose write is still under way; another
+    wording of it does not, `flush` waits for that.
     ``clock`` returns monotonic seconds.
     """
 
@@ -61,7 +62,9 @@ class Dispatcher:
         self.cache = cache
         self.limiter = limiter
         self._fail_open = on_error == "miss"
-        self._writer = WriteBehind() if write_behind and self._fail_open else None
+        instant = cache is not None and isinstance(cache.stored_in, MemoryStore)
+        self._writer = WriteBehind() if write_behind and self._fail_open and not instant else None
+        self._under_way: dict[str, Entry] = {}
         self._clock = clock
         self._tally = Tally()
         self._breaker = Breaker()
@@ -158,9 +161,11 @@ class Dispatcher:
         return Ticket(query, miss, reservation)
 
     def _lookup(self, cache: SemanticCache, query: Query) -> Flow[Match | Miss]:
-        if self._writer is not None and self._writer.pending:
-            yield from step(self._writer.flush, self._writer.aflush, _READ_OWN_WRITES)
-        return (yield from self._safely(cache.lookup_flow(query), cache.unseen(query)))
+        unseen = cache.unseen(query)
+        entry = self._under_way.get(unseen.id)
+        if entry is not None:
+            return Match(entry, 1.0, exact=True)
+        return (yield from self._safely(cache.lookup_flow(query), unseen))
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
         if ticket.reservation is not None:
@@ -168,15 +173,22 @@ class Dispatcher:
         if self.cache is None or ticket.miss is None or payload is None:
             self._tally.count("not_stored", spent=usage)
             return
-        writing = self._write(self.cache, ticket.miss, payload, usage)
+        entry = self.cache.entry(ticket.miss, payload, usage)
+        writing = self._write(self.cache, ticket.miss, entry, usage)
         if self._writer is not None:
+            self._under_way[entry.id] = entry
             self._writer.submit(lambda: run(writing))
         else:
             yield from writing
 
-    def _write(self, cache: SemanticCache, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[None]:
-        entry = yield from self._safely(cache.store_flow(miss, payload, usage), None)
-        self._tally.count("not_stored" if entry is None else "stored", spent=usage)
+    def _write(self, cache: SemanticCache, miss: Miss, entry: Entry, usage: Usage | None) -> Flow[None]:
+        written = None
+        try:
+            written = yield from self._safely(cache.store_flow(miss, entry), None)
+        finally:
+            self._tally.count("not_stored" if written is None else "stored", spent=usage)
+            if self._under_way.get(entry.id) is entry:
+                self._under_way.pop(entry.id, None)
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage

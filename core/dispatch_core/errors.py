@@ -45,8 +45,8 @@ class DimensionMismatch(StoreError):
 
     def __init__(self, expected: int, actual: int) -> None:
         super().__init__(
-            f"the index holds vectors of {expected} dimensions, this one has {actual}: "
-            "use another store or namespace for another embedder"
+            f"the scope holds vectors of {expected} dimensions, this one has {actual}: "
+            "two embedders with the same model name share a scope"
         )
         self.expected = expected
         self.actual = actual

@@ -106,12 +106,14 @@ class Cost:
 
     ``weight`` is the uncorrected size of the prompt that ``input_tokens`` was estimated from (0 if it was counted)
     and ``model`` names the tokenizer: with both, a limiter learns the true ratio from the usage that comes back.
+    ``guess`` says that nobody bounded the answer: ``output_tokens`` is what answers usually have.
     """
 
     input_tokens: int
     output_tokens: int = 0
     model: str = ""
     weight: float = 0.0
+    guess: bool = False
 
     @property
     def tokens(self) -> int:

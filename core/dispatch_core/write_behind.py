@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+
+from dispatch_core._fork import renew_in_child
 
 _AT_EXIT = 5.0
 _WRITERS: weakref.WeakSet[WriteBehind] = weakref.WeakSet()
@@ -27,6 +28,7 @@ class WriteBehind:
         self._changed = threading.Condition()
         self._running = False
         _WRITERS.add(self)
+        renew_in_child(self)
 
     @property
     def pending(self) -> int:
@@ -75,21 +77,12 @@ class WriteBehind:
                     self._start()
                 raise
 
-    def _start_anew(self) -> None:
+    def start_anew(self) -> None:
         """A forked child has the queue but not the thread, perhaps a lock that nobody will release; the parent does
         the queued jobs."""
         self._changed = threading.Condition()
         self._jobs.clear()
         self._running = False
-
-
-def _after_fork() -> None:
-    for writer in list(_WRITERS):
-        writer._start_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
+import random
 import threading
 import time
 import uuid
 import weakref
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import redis
 import redis.asyncio
@@ -17,6 +20,7 @@ from fakes import FORMS, Either, made, unit
 from servers import Server, free_port
 
 from dispatch_core import ConfigError, RedisNearStore, SQLiteStore, StoreError
+from dispatch_core._flow import Flow
 from dispatch_core.keys import digest
 from dispatch_core.stores import redisnear, sqlite
 
@@ -38,9 +42,13 @@ def client(redis_like_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-async def both(redis_like_url, form):
+def prefix() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+async def both(redis_like_url, form, prefix):
     """Two stores on one server."""
-    prefix = uuid.uuid4().hex
     pair = [Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form) for _ in range(2)]
     yield pair
     for either in pair:
@@ -51,6 +59,10 @@ async def _found(store: Either) -> list[str]:
     return sorted(m.entry.id for m in await store.search(EAST, scope=HERE, limit=10_000, now=NOW))
 
 
+def _key(prefix: str, name: str) -> str:
+    return f"{{{prefix}}}:{name}"
+
+
 def _ids(*names: str) -> list[str]:
     return sorted(digest(name) for name in names)
 
@@ -58,7 +70,7 @@ def _ids(*names: str) -> list[str]:
 # Redis: the journal
 
 
-async def test_a_mirror_that_fell_behind_the_journal_loads_all_anew(both, client, monkeypatch):
+async def test_a_mirror_that_fell_behind_the_journal_loads_all_anew(both, client, prefix, monkeypatch):
     monkeypatch.setattr(redisnear, "_JOURNAL_LENGTH", 10)
     one, other = both
     await one.put(made("first"), EAST)
@@ -68,8 +80,7 @@ async def test_a_mirror_that_fell_behind_the_journal_loads_all_anew(both, client
     await one.delete(digest("first"))
     for name in names:
         await one.put(made(name), EAST)
-    [journal] = [key for key in client.scan_iter("*:log") if client.xlen(key) >= 10]
-    client.xtrim(journal, maxlen=5, approximate=False)
+    client.xtrim(_key(prefix, "log"), maxlen=5, approximate=False)
     assert await _found(other) == _ids("second", *names)
     assert await _found(one) == _ids("second", *names)
 
@@ -86,37 +97,37 @@ async def test_a_journal_longer_than_a_page_is_read_to_its_end(both, monkeypatch
     assert await _found(one) == []
 
 
-async def test_a_lost_journal_is_noticed(both, client):
+async def test_a_lost_journal_is_noticed(both, client, prefix):
     one, other = both
     for name in ("a", "b"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b")
-    for key in client.scan_iter("*:log"):
-        client.delete(key)
+    assert client.delete(_key(prefix, "log"))
     await one.delete(digest("a"))
     assert await _found(other) == _ids("b")
+    await one.put(made("c"), EAST)
+    assert client.delete(_key(prefix, "log"))
+    assert await _found(other) == _ids("b", "c")
 
 
-async def test_a_lost_sequence_begins_a_new_epoch(both, client):
+async def test_a_lost_sequence_begins_a_new_epoch(both, client, prefix):
     one, other = both
     for name in ("a", "b", "c"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b", "c")
-    for key in client.scan_iter("*:seq"):
-        client.delete(key)
+    assert client.delete(_key(prefix, "seq"))
     await one.put(made("d"), EAST)
     await one.delete(digest("a"))
     assert await _found(other) == _ids("b", "c", "d")
     assert await _found(one) == _ids("b", "c", "d")
 
 
-async def test_entries_the_server_evicted_are_not_found(both, client):
+async def test_entries_the_server_evicted_are_not_found(both, client, prefix):
     one, other = both
     for name in ("a", "b"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b")
-    for key in client.scan_iter(f"*:e:{digest('a')}"):
-        client.delete(key)
+    assert client.delete(_key(prefix, f"e:{digest('a')}"))
     for store in (one, other, one):
         assert await _found(store) == _ids("b")
 
@@ -157,8 +168,7 @@ async def test_prefixes_that_look_like_patterns_are_kept_apart(redis_like_url, f
         await store.target.aclose()
 
 
-async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client):
-    prefix = uuid.uuid4().hex
+async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client, prefix):
     writer = RedisNearStore(redis_like_url, prefix=prefix, timeout=20)
     for number in range(20):
         await writer.aput(made(f"{number}"), EAST)
@@ -169,6 +179,61 @@ async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client):
     assert client.info("commandstats")["cmdstat_scan"]["calls"] <= 5
     await newcomer.target.aclose()
     await writer.aclose()
+
+
+def _drive(flows: list[Flow[object]], chance: random.Random) -> None:
+    """Let the callers take their steps in turns, in an order of chance; a pause takes no time."""
+    todo: list[tuple[Flow[object], object]] = [(flow, None) for flow in flows]
+    while todo:
+        flow, reply = todo.pop(chance.randrange(len(todo)))
+        try:
+            step = flow.send(reply)
+        except StopIteration:
+            continue
+        if step.call is time.sleep:
+            todo.append((flow, None))
+        else:
+            # The server answers at once; the caller learns of it when its turn comes.
+            todo.append((flow, step.call(*step.args)))
+
+
+def _some_calls(store: RedisNearStore, chance: random.Random) -> list[Flow[object]]:
+    flows: list[Flow[object]] = []
+    for _ in range(12):
+        name = chance.choice("abc")
+        kind = chance.choice(["put", "put", "put", "search", "search", "plain", "delete"])
+        if kind == "search":
+            flows.append(store._search(EAST, HERE, 9, NOW))
+        elif kind == "delete":
+            flows.append(store._delete([digest(name)]))
+        else:
+            angle = chance.uniform(0, math.tau)
+            vector = unit(math.cos(angle), math.sin(angle), 0) if kind == "put" else None
+            flows.append(store._put(made(name, payload=b"" if vector is None else vector.tobytes()), vector))
+    return flows
+
+
+def test_callers_in_any_order_leave_mirrors_that_agree_with_the_server(redis_like_url, client, monkeypatch):
+    monkeypatch.setattr(redisnear, "_PAGE", 3)
+    with redis.Redis.from_url(redis_like_url) as shared:
+        for seed in range(40):
+            chance = random.Random(seed)
+            client.flushall()
+            stores = [RedisNearStore(client=shared) for _ in range(2)]
+            for _ in range(3):
+                if chance.random() < 0.3:
+                    doomed = [key for key in sorted(client.keys()) if chance.random() < 0.7]
+                    for key in doomed:
+                        client.delete(key)
+                _drive([flow for store in stores for flow in _some_calls(store, chance)], chance)
+                for store in stores:
+                    matches = {m.entry.id: m for m in store.search(EAST, scope=HERE, limit=9, now=NOW)}
+                    entries = [store.get(digest(name), now=NOW) for name in "abc"]
+                    expected = {entry.id: entry for entry in entries if entry and entry.payload}
+                    assert set(matches) == set(expected), f"seed {seed}"
+                    for id, entry in expected.items():
+                        written = np.frombuffer(entry.payload, dtype=np.float32)
+                        assert matches[id].score == pytest.approx(float(written @ EAST), abs=1e-6), f"seed {seed}"
 
 
 # Redis: the connection
@@ -249,9 +314,9 @@ def test_settings_that_cannot_work_are_refused():
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_client_of_the_callers_serves_both_forms_and_stays_open(redis_like_url, form, protocol):
+async def test_a_client_of_the_callers_serves_both_forms_and_stays_open(redis_like_url, form, protocol, prefix):
     with redis.Redis.from_url(redis_like_url, protocol=protocol) as client:
-        store = Either(RedisNearStore(client=client, prefix=uuid.uuid4().hex), form)
+        store = Either(RedisNearStore(client=client, prefix=prefix), form)
         await store.put(made("a"), EAST)
         await store.put(made("b"), NORTH)
         assert await _found(store) == _ids("a", "b")
@@ -260,8 +325,7 @@ async def test_a_client_of_the_callers_serves_both_forms_and_stays_open(redis_li
         assert client.ping()
 
 
-async def test_an_async_client_of_the_callers_is_used_and_stays_open(redis_like_url):
-    prefix = uuid.uuid4().hex
+async def test_an_async_client_of_the_callers_is_used_and_stays_open(redis_like_url, prefix):
     with redis.Redis.from_url(redis_like_url) as client:
         async with redis.asyncio.Redis.from_url(redis_like_url, client_name=prefix) as async_client:
             store = RedisNearStore(client=client, async_client=async_client, prefix=prefix)
@@ -356,7 +420,10 @@ async def test_a_full_disk_is_a_store_error_and_the_store_works_on(tmp_path, for
     for _ in range(2):
         with pytest.raises(StoreError, match="full"):
             await store.put(made("big", payload=b"x" * 1_000_000), NORTH)
-    assert await _found(store) == _ids("a")
+    with pytest.raises(StoreError, match="full"):
+        await store.put(made("a", payload=b"x" * 1_000_000), NORTH)
+    [match] = await store.search(EAST, scope=HERE, limit=9, now=NOW)
+    assert (match.entry, match.score) == (made("a"), pytest.approx(1.0))
     await store.put(made("b"), EAST)
     assert await _found(store) == _ids("a", "b")
     await store.close()

@@ -347,7 +347,7 @@ def test_an_unreachable_redis_is_a_miss_and_logged_once(
     with caplog.at_level(logging.WARNING, "dispatch_core"):
         for _ in range(8):
             assert model.invoke("How do I bake bread?").content == "answer to: How do I bake bread?"
-    cache.flush()
+            cache.flush()
     assert len(model.calls) == 8
     assert cache.stats().failures >= 8
     messages = [record.getMessage() for record in caplog.records]

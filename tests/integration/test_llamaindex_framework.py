@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from llama_index.core import Document, Settings, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -182,6 +183,114 @@ def test_a_pickle_opened_elsewhere_has_no_cache_and_says_so(
     assert restored.cache is None
     assert restored.llm.model == "gpt-4o-mini"
     assert "lost its cache or limiter" in caplog.text
+
+
+def test_a_pickle_never_finds_an_object_that_took_the_address_of_the_one_it_named() -> None:
+    class Weak:
+        pass
+
+    for _ in range(50):
+        first = Weak()
+        address, name = id(first), shared.handle(first)
+        assert shared.found(name) is first
+        del first
+        second = Weak()
+        assert shared.handle(second) != name
+        assert shared.found(name) is None
+        if id(second) == address:
+            break
+    else:
+        pytest.fail("no address was used twice")
+
+
+def test_a_model_that_is_gone_leaves_no_notes_behind() -> None:
+    attached: shared.Attached[list[int]] = shared.Attached(list)
+    owner = MockLLM()
+    attached.of(owner).append(1)
+    assert attached.of(owner) == [1]
+    del owner
+    gc.collect()
+    assert not attached._values
+
+
+class LangChainLike:
+    """What LangChain's limiter and cache have, and ours are not."""
+
+    def lookup(self, prompt: str, llm_string: str) -> None: ...
+    def update(self, prompt: str, llm_string: str, return_val: Any) -> None: ...
+    def acquire(self, *, blocking: bool = True) -> bool:
+        return blocking
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        return blocking
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"cache": LangChainLike()}, "takes a SemanticCache of dispatch_core or a Dispatcher"),
+        ({"cache": "redis://:secret@host"}, "store_from_url"),
+        ({"cache": ""}, "store_from_url"),
+        ({"cache": MemoryStore()}, r"SemanticCache\(SentenceTransformerEmbedder\(\), MemoryStore"),
+        ({"cache": SemanticCache}, "the class SemanticCache itself"),
+        ({"rate_limiter": LangChainLike()}, r"TokenLimiter\(rpm=60\)"),
+        ({"rate_limiter": 60}, "not int"),
+        ({"rate_limiter": 0}, "not int"),
+        ({"rate_limiter": TokenBucketRateLimiter(requests_per_minute=60)}, "belongs to the wrapped model"),
+    ],
+    ids=["other cache", "url", "empty", "store", "class", "other limiter", "number", "zero", "of the framework"],
+)
+def test_a_part_of_a_wrong_kind_is_refused_at_once(llm: Any, parts: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        DispatchLLM(MockLLM(), **parts)
+    assert "secret" not in str(refused.value)
+    for name, part in parts.items():
+        before = getattr(llm, name), llm.dispatcher
+        with pytest.raises(ConfigError, match=says):
+            setattr(llm, name, part)
+        assert (getattr(llm, name), llm.dispatcher) == before
+
+
+def test_a_limiter_of_another_make_will_do() -> None:
+    class Mine:
+        def estimate(self, text: str, *, max_tokens: int | None = None, model: str = "") -> Any: ...
+        def acquire(self, cost: Any, *, timeout: float | None = None) -> Any: ...
+        async def aacquire(self, cost: Any, *, timeout: float | None = None) -> Any: ...
+        def observe(self, feedback: Any) -> None: ...
+
+    mine = Mine()
+    assert DispatchLLM(MockLLM(), rate_limiter=mine).dispatcher.limiter is mine
+
+
+class Counting(MockLLM):
+    """A custom model as users write them: configured, and counting, in private attributes."""
+
+    _who: str = PrivateAttr("")
+    _calls: int = PrivateAttr(0)
+    _prompts: list[str] = PrivateAttr(default_factory=list)
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self._calls += 1
+        self._prompts.append(prompt)
+        return CompletionResponse(text=f"{self._who} here")
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return self.complete(prompt, formatted, **kwargs)
+
+
+async def test_custom_models_set_apart_by_private_attributes_share_no_answer_and_each_keeps_its_own() -> None:
+    cache = exact_cache()
+    wrapped = []
+    for who in ("Ann", "Bob"):
+        inner = Counting()
+        inner._who = who
+        wrapped.append(DispatchLLM(inner, cache=cache))
+    for llm in wrapped:
+        assert [llm.complete("Who?").text for _ in range(3)] == [f"{llm.llm._who} here"] * 3
+        assert (await llm.acomplete("Who?")).text == f"{llm.llm._who} here"
+        llm.complete("Where?")
+        assert (await llm.acomplete("Where?")).additional_kwargs["dispatch"]["cache_hit"] == "exact"
+    assert [llm.llm._calls for llm in wrapped] == [2, 2]
 
 
 def test_a_new_cache_or_limiter_counts_at_once(sim: Simulator, llm: Any) -> None:

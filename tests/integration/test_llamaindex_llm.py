@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,7 @@ from dispatch_core import (
     TokenLimiter,
 )
 from dispatch_core.simulate import Simulator, SimulatorConfig
-from llamaindex_dispatch import DispatchLLM
+from llamaindex_dispatch import DispatchLLM, TokenRateLimiter
 
 Ask = Callable[[Any, str], Awaitable[Any]]
 CONTEXT = "Bikes are rented by the hour. " * 60
@@ -277,6 +278,25 @@ def test_a_setting_mutated_after_wrapping_changes_the_key(
     assert sim.stats().requests == 2
 
 
+@pytest.mark.parametrize("name", ["extra_headers", "default_headers"])
+async def test_tenants_that_a_gateway_tells_apart_by_header_share_no_answer(sim: Simulator, name: str) -> None:
+    cache = exact_cache()
+    for tenant in ("a", "b"):
+        headers = {name: {"X-Tenant": tenant}}
+        llm = DispatchLLM(openai_at(sim.url, **(headers if name == "default_headers" else {})), cache=cache)
+        options = headers if name == "extra_headers" else {}
+        assert hit(llm.chat(user("Hi?"), **options)) is None
+        assert hit(await llm.achat(user("Hi?"), **options)) == "exact"
+    assert sim.stats().requests == 2
+
+
+def test_tools_that_the_model_brings_along_make_a_question_exact(sim: Simulator, meaning: DispatchLLM) -> None:
+    meaning.additional_kwargs = {"response_format": {"type": "json_object"}}
+    for text in ("How much does a city bike cost per day?", "What does a city bike cost per day?"):
+        assert hit(meaning.chat(user(text))) is None
+    assert sim.stats().requests == 2
+
+
 def test_two_tenants_never_share_an_answer(sim: Simulator) -> None:
     cache = exact_cache()
     for tenant in ("acme", "umbrella"):
@@ -354,6 +374,38 @@ async def test_a_cancelled_call_is_settled(minilm: SentenceTransformerEmbedder) 
         with pytest.raises(asyncio.CancelledError):
             await task
         assert open_calls(llm) == 0
+
+
+def test_a_stream_dropped_inside_a_cycle_is_settled_when_it_is_collected(sim: Simulator, llm: DispatchLLM) -> None:
+    class Consumer:
+        """Holds its stream and is held by itself."""
+
+    consumer: Any = Consumer()
+    consumer.stream, consumer.me = llm.stream_chat(user("How do I pay?")), consumer
+    next(consumer.stream)
+    assert open_calls(llm) == 1
+    del consumer
+    gc.collect()
+    assert open_calls(llm) == 0
+    assert llm.dispatcher.stats().stored == 0
+
+
+async def test_an_async_stream_dropped_inside_a_cycle_is_settled(sim: Simulator, llm: DispatchLLM) -> None:
+    class Consumer:
+        """Holds its stream and is held by itself."""
+
+    consumer: Any = Consumer()
+    consumer.stream, consumer.me = await llm.astream_chat(user("How do I pay?")), consumer
+    await anext(consumer.stream)
+    assert open_calls(llm) == 1
+    del consumer
+    gc.collect()
+    for _ in range(100):
+        if not open_calls(llm):
+            break
+        await asyncio.sleep(0)
+    assert open_calls(llm) == 0
+    assert llm.dispatcher.stats().stored == 0
 
 
 class Broken(BaseHTTPRequestHandler):
@@ -472,6 +524,19 @@ def test_max_tokens_is_what_a_call_reserves(sim: Simulator) -> None:
     with pytest.raises(Exception, match="limit is 4000"):
         llm.chat(user("Hi?"))
     assert llm.chat(user("Hi?"), max_tokens=10).message.content
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("ask", [*CHATS, *COMPLETIONS])
+async def test_the_timeout_of_a_token_rate_limiter_holds(sim: Simulator, ask: Ask, cached: bool) -> None:
+    patience = TokenRateLimiter(rpm=1, timeout=0)
+    llm = DispatchLLM(openai_at(sim.url), cache=exact_cache() if cached else None, rate_limiter=patience)
+    await ask(llm, "one?")
+    with pytest.raises(LimitExceeded):
+        await asyncio.wait_for(ask(llm, "two?"), 5)
+    with llm.bypass_cache(), pytest.raises(LimitExceeded):
+        await asyncio.wait_for(ask(llm, "one?"), 5)
+    assert sim.stats().requests == 1
 
 
 def test_retries_that_would_pass_the_limiter_are_warned_of(sim: Simulator) -> None:

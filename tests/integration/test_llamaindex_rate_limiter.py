@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from llama_index.llms.openai import OpenAI
 
 from dispatch_core import ConfigError, HashingEmbedder, LimitExceeded, MemoryStore, SemanticCache, TokenLimiter
 from dispatch_core.simulate import Simulator, SimulatorConfig
+from dispatch_core.types import Cost
 from llamaindex_dispatch import DispatchLLM, TokenRateLimiter
-from llamaindex_dispatch.rate_limiter import _ledger
+from llamaindex_dispatch.rate_limiter import Held, Ledger, _ledger
 
 _made: list[OpenAI] = []
 
@@ -148,6 +150,43 @@ def test_a_stream_that_nobody_reads_is_settled_when_it_is_old(
     llm.chat(user("How do I pay?"))
     assert limiter.stats().open == 0
     assert not _ledger._held
+
+
+def test_the_ledger_may_be_entered_again_by_the_garbage_collector() -> None:
+    """A finaliser may run between any two lines, here while a reservation is held and taken."""
+    ledger = Ledger()
+    limiter = TokenLimiter(rpm=6000)
+
+    def reserve() -> Any:
+        return limiter.acquire(Cost(1))
+
+    class Reentrant(dict[str, Held]):
+        """Collects garbage that settles another call in the middle of each operation."""
+
+        def __setitem__(self, span: str, held: Held) -> None:
+            ledger.settle("other", None)
+            super().__setitem__(span, held)
+            ledger.settle("other", None)
+
+        def __iter__(self) -> Iterator[str]:
+            for span in list(super().__iter__()):
+                ledger.settle(span, None)
+                yield span
+
+    ledger.hold("other", limiter, reserve())
+    ledger._held = Reentrant(ledger._held)
+
+    def use() -> None:
+        ledger.hold("one", limiter, reserve())
+        ledger.hold("two", limiter, reserve())
+        ledger.settle("two", None)
+        ledger.fail("one", None)
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert limiter.stats().open == 0
 
 
 def test_one_limiter_serves_models_and_embedders(sim: Simulator) -> None:

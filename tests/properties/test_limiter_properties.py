@@ -125,7 +125,7 @@ class LimiterMachine(RuleBasedStateMachine):
         """The cancellation comes after the admission, before the caller could take note of it."""
         call = self.waiting[0]
         self._move(max(0.0, call.wakes - self.elapsed) + 1e-9 if call.wakes < math.inf else 0.0)
-        self.limiter._pump()
+        self.limiter._alone(lambda: self.limiter._admit(self.clock.now))
         self.waiting.pop(0)
         with pytest.raises(asyncio.CancelledError):
             call.flow.throw(asyncio.CancelledError())

@@ -17,6 +17,7 @@ from dispatch_core import (
     EmbeddingError,
     LimitExceeded,
     Match,
+    MemoryStore,
     Query,
     RequestTooLarge,
     SemanticCache,
@@ -83,6 +84,7 @@ async def _answer(dispatcher: Either, query: Query = QUERY, payload: bytes | Non
 
 async def test_what_was_finished_is_served(dispatcher):
     await _answer(dispatcher)
+    assert await dispatcher.flush()
     exact, near = await dispatcher.begin(QUERY), await dispatcher.begin(NEAR)
     assert (exact.kind, exact.entry.payload) == ("exact", b"answer")
     assert (near.kind, near.entry.payload) == ("semantic", b"answer")
@@ -144,6 +146,7 @@ async def test_an_answer_not_worth_storing_is_settled_and_not_stored(dispatcher,
 
 async def test_an_answer_from_elsewhere_may_be_stored(dispatcher):
     await dispatcher.finish(dispatcher.target.unlooked(QUERY), b"from elsewhere")
+    assert await dispatcher.flush()
     assert (await dispatcher.begin(NEAR)).entry.payload == b"from elsewhere"
 
 
@@ -215,6 +218,7 @@ async def test_an_answer_whose_lookup_failed_is_still_stored(dispatcher, store):
     ticket = await dispatcher.begin(QUERY)
     store.error = None
     await dispatcher.finish(ticket, b"answer")
+    assert await dispatcher.flush()
     assert (await dispatcher.begin(NEAR)).entry.payload == b"answer"
 
 
@@ -277,7 +281,7 @@ async def test_no_prompt_is_ever_logged(cache, store, form, caplog, on_error):
             await _answer(dispatcher, Query(PROMPT))
         except ValueError:
             assert on_error == "raise"
-    assert await dispatcher.flush()
+        assert await dispatcher.flush()
     assert PROMPT not in caplog.text
     assert ("ValueError" in caplog.text) is (on_error == "miss")
 
@@ -333,9 +337,27 @@ async def test_a_lookup_sees_what_this_dispatcher_has_written(dispatcher):
         assert isinstance(await dispatcher.begin(query), Match)
 
 
-async def test_a_lookup_waits_for_a_stuck_store_only_a_moment(dispatcher, held):
+async def test_the_same_question_finds_an_answer_still_being_written(dispatcher, store, held):
     await _answer(dispatcher)
+    match = await dispatcher.begin(QUERY)
+    assert (match.kind, match.entry.payload) == ("exact", b"answer")
+    assert isinstance(await dispatcher.begin(Query(QUERY.text, namespace="theirs")), Ticket)
+    assert len(store) == 0
+
+
+async def test_an_answer_whose_writing_failed_is_not_served(dispatcher, store):
+    store.breaks, store.error = {"put"}, StoreError("down")
+    await _answer(dispatcher)
+    assert await dispatcher.flush()
     assert isinstance(await dispatcher.begin(QUERY), Ticket)
+
+
+async def test_a_store_in_memory_is_written_at_once(embedder, form):
+    store = MemoryStore()
+    dispatcher = Either(Dispatcher(SemanticCache(embedder, store, policy=Threshold(0.5))), form)
+    await _answer(dispatcher)
+    assert len(store) == 1
+    assert (await dispatcher.begin(NEAR)).kind == "semantic"
 
 
 async def test_closing_finishes_the_writes(cache, store, form):

@@ -21,10 +21,11 @@ from llama_index.core.prompts.default_prompts import DEFAULT_CHOICE_SELECT_PROMP
 from llama_index.core.prompts.utils import is_chat_model
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PrivateAttr
 
 from dispatch_core.types import Query
 from llamaindex_dispatch.identity import Compare, Filled, Identity, Prompt, Rule
+from llamaindex_dispatch.model import watch
 
 IDENTITY = Identity("", ("query_str",), 200)
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -158,7 +159,7 @@ def test_every_setting_of_the_model_changes_the_scope(settings: dict[str, Any]) 
         {"api_key": "another"},
         {"timeout": 5.0},
         {"max_retries": 3},
-        {"default_headers": {"x": "y"}},
+        {"default_headers": {"Authorization": "Bearer s", "X-Api-Key": "s", "Cookie": "s", "X-Session-Token": "s"}},
         {"reuse_client": False},
         {"additional_kwargs": {"stream_options": {"include_usage": True}}},
     ],
@@ -338,3 +339,207 @@ def test_a_context_that_quotes_our_mark_is_not_mistaken_for_the_question() -> No
 
 def test_a_filled_template_and_the_same_direct_question_share_their_answers() -> None:
     assert filled(PromptTemplate("{query_str}"), query_str="When?") == direct("When?")
+
+
+# Headers
+
+
+def test_headers_decide_what_is_answered_but_credentials_do_not() -> None:
+    def asked_with(**headers: str) -> str:
+        return direct("Hi?", extra_headers={name.replace("_", "-"): value for name, value in headers.items()}).scope
+
+    assert asked_with(X_Tenant="a") == asked_with(x_tenant="a") != asked_with(X_Tenant="b")
+    assert asked_with(X_Tenant="a", Authorization="Bearer 1") == asked_with(X_Tenant="a", Authorization="Bearer 2")
+    assert direct("Hi?", include_response_headers=True).scope != direct("Hi?", include_response_headers=False).scope
+    assert asked_with(api_key="1", cookie="1", X_Amz_Security_Token="1", Client_Secret="1") == direct("Hi?").scope
+
+
+@pytest.mark.parametrize("name", ["default_headers", "additional_kwargs"])
+def test_headers_of_the_model_count_like_those_of_a_call(name: str) -> None:
+    def model(tenant: str) -> OpenAI:
+        headers = {"X-Tenant": tenant}
+        return openai(**{name: {"extra_headers": headers} if name == "additional_kwargs" else headers})
+
+    assert direct("Hi?", model("a")).scope == direct("Hi?", model("a")).scope
+    assert direct("Hi?", model("a")).scope != direct("Hi?", model("b")).scope
+
+
+class Hiding(MockLLM):
+    """Its headers are not in `to_dict`."""
+
+    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True)
+
+
+def test_headers_that_a_model_does_not_serialise_count_too() -> None:
+    one, other = Hiding(), Hiding()
+    one.default_headers, other.default_headers = ({"X-Tenant": tenant, "Authorization": tenant} for tenant in "ab")
+    assert direct("Hi?", one).scope != direct("Hi?", other).scope
+    one.default_headers, other.default_headers = ({"Authorization": tenant} for tenant in "ab")
+    assert direct("Hi?", one).scope == direct("Hi?", other).scope
+
+
+def test_no_credential_is_a_fact(monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[Any] = []
+    monkeypatch.setattr("llamaindex_dispatch.identity.keys.scope_digest", lambda facts: repr(digested.append(facts)))
+    llm = openai(
+        api_key="TOPSECRET",
+        default_headers={"Authorization": "TOPSECRET", "x-goog-api-key": "TOPSECRET"},
+        additional_kwargs={"extra_body": {"api_key": "TOPSECRET"}},
+    )
+    llm._client = Custom("TOPSECRET")  # type: ignore[assignment]
+    tools = [{"type": "mcp", "headers": {"Authorization": "TOPSECRET", "X-Team": "a"}}]
+    direct("Hi?", llm, extra_headers={"Cookie": "TOPSECRET"}, tools=tools)
+    direct("Hi?", Custom("me", _api_key="TOPSECRET", _config={"password": "TOPSECRET"}))
+    direct("Hi?", Custom("me", _llm=Foreign(name="x", openai_api_key="TOPSECRET")))
+    assert digested
+    assert "TOPSECRET" not in repr(digested)
+    assert "X-Team" not in repr(digested)
+    assert "x-team" in repr(digested)
+
+
+# What a model keeps for itself
+
+
+class Custom(MockLLM):
+    """Configured by private attributes, like many a model that a user writes."""
+
+    _who: str = PrivateAttr()
+    _calls: int = PrivateAttr(0)
+    _prompts: list[Any] = PrivateAttr(default_factory=list)
+
+    def __init__(self, who: str = "", **held: Any) -> None:
+        super().__init__()
+        self._who = who
+        for name, value in held.items():
+            object.__setattr__(self, name, value)
+
+
+class Foreign(BaseModel):
+    """A model of another framework."""
+
+    name: str
+    openai_api_key: str = ""
+    client: Any = None
+
+    def invoke(self, prompt: str) -> str:
+        return prompt
+
+
+class Opaque:
+    def __init__(self, **held: Any) -> None:
+        vars(self).update(held)
+
+    def invoke(self, prompt: str) -> str:
+        return prompt
+
+
+def scope_of(llm: Any) -> str:
+    return direct("Hi?", llm).scope
+
+
+def test_private_attributes_tell_models_apart() -> None:
+    assert scope_of(Custom("a")) == scope_of(Custom("a"))
+    assert scope_of(Custom("a")) != scope_of(Custom("b"))
+    llm = Custom("a")
+    llm._who = "b"
+    assert scope_of(llm) == scope_of(Custom("b"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "b"),
+        (1, 2),
+        ({"deep": [1]}, {"deep": [2]}),
+        ({1: "a"}, {1: "b"}),
+        ({"a"}, {"b"}),
+        (Path("a"), Path("b")),
+        (lambda: 1, lambda: 2),
+        (Person(name="a"), Person(name="b")),
+        (MockLLM(max_tokens=1), MockLLM(max_tokens=2)),
+        ([Foreign(name="a")], [Foreign(name="b")]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_attributes_of_the_instance_tell_models_apart(one: Any, other: Any) -> None:
+    assert scope_of(Custom(setting=one)) == scope_of(Custom(setting=one))
+    assert scope_of(Custom(setting=one)) != scope_of(Custom(setting=other))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_api_key", "_token", "_password", "_client", "_async_client", "_cache", "_tokenizer", "_callback_manager"],
+)
+def test_secrets_and_machinery_of_a_model_do_not(name: str) -> None:
+    assert scope_of(Custom(**{name: "a"})) == scope_of(Custom(**{name: "b"})) == scope_of(Custom())
+
+
+def test_an_attribute_without_a_form_does_not_count() -> None:
+    assert scope_of(Custom(lock=object())) == scope_of(Custom(lock=object()))
+
+
+def test_a_foreign_model_that_says_what_it_is_counts_by_that() -> None:
+    models = [
+        Foreign(name="a"),
+        Foreign(name="b"),
+        Opaque(name="a"),
+        Opaque(name="b"),
+        Opaque(weights=object(), _identifying_params={"name": "a"}),
+        Opaque(weights=object(), _identifying_params={"name": "b"}),
+    ]
+    scopes = [scope_of(Custom(_llm=model)) for model in models]
+    assert len(set(scopes)) == len(models)
+    assert scope_of(Custom(_llm=Foreign(name="a", openai_api_key="s", client=object()))) == scopes[0]
+
+
+def test_a_foreign_model_that_does_not_is_no_identity_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    from llamaindex_dispatch import model
+
+    model._warned.clear()
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            scope_of(Custom(_llm=Opaque(weights=object())))
+    (record,) = caplog.records
+    assert "Opaque" in record.message
+
+
+def test_what_a_model_notes_about_its_calls_is_not_what_it_is() -> None:
+    llm = Custom("a", _seen={}, _llm=Foreign(name="a"))
+    first = scope_of(llm)
+    for call in range(3):
+        done = watch(llm)
+        llm._calls += 1
+        llm._prompts.append(user("Hi?"))
+        llm._seen[str(call)] = "text"  # type: ignore[attr-defined]
+        done()
+        assert scope_of(llm) == first
+    llm._who = "b"
+    assert scope_of(llm) != first
+
+
+def test_a_text_that_is_set_during_a_call_is_a_setting() -> None:
+    llm = Custom("a")
+    done = watch(llm)
+    llm._who = "b"
+    done()
+    assert scope_of(llm) == scope_of(Custom("b"))
+
+
+# Structure that the model brings along
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tools": [{"type": "function", "function": {"name": "pay"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"extra_body": {"guided_json": {"type": "object"}}},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_model_with_tools_or_a_format_of_its_own_is_matched_exactly(settings: dict[str, Any]) -> None:
+    assert not direct("Hi?", openai(additional_kwargs=settings)).semantic
+    assert not direct("Hi?", Custom(_model_kwargs=settings)).semantic
+    assert not direct("Hi?", Custom(**{f"_{name}": value for name, value in settings.items()})).semantic
+    assert not direct("Hi?", **settings).semantic
+    assert direct("Hi?", openai(additional_kwargs=dict.fromkeys(settings))).semantic

@@ -490,7 +490,8 @@ def test_the_estimate_learns_what_a_model_counts():
         estimator.learn(cost, Usage(250, 900))
     assert estimator.estimate(text, max_tokens=None, model="talkative").tokens == pytest.approx(1_150, rel=0.01)
     assert estimator.estimate(text, max_tokens=5, model="talkative").output_tokens == 5
-    assert estimator.estimate(text, max_tokens=None, model="another") == Cost(100, 100, "another", 100.0)
+    unknown = estimator.estimate(text, max_tokens=None, model="another")
+    assert (unknown.input_tokens, unknown.output_tokens) == (100, 100)
 
 
 @pytest.mark.parametrize("usage", [Usage(0, 0), Usage(10**9, 0), Usage(1, 0)])

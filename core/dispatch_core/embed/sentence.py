@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dispatch_core._fork import renew_in_child
 from dispatch_core.errors import EmbeddingError, MissingExtra
 from dispatch_core.types import Fit, Matrix
 
@@ -36,7 +37,13 @@ class SentenceTransformerEmbedder:
         self.model = model.removeprefix("sentence-transformers/")
         self._source = _source(model)
         self._device = device
+        self.start_anew()
+        renew_in_child(self)
+
+    def start_anew(self) -> None:
+        """A forked child has neither the encoding thread nor whoever held the lock."""
         self._lock = threading.Lock()
+        self.__dict__.pop("_worker", None)
 
     def load(self) -> None:
         """Load the model now instead of at the first embedding."""

@@ -4,26 +4,40 @@ An embedding hardly sees a negation, a number or an exchanged name. A guard read
 that changes the answer, or finds none. Guards are symmetric, keep nothing between calls but bounded memos,
 and are silent on texts of a language that is not theirs.
 
-====================  ==================================================================
+====================  ======================================================================
 reason                the texts differ in
-====================  ==================================================================
+====================  ======================================================================
 ``quote`` ``code``    what was quoted; identifiers, paths, flags, addresses
 ``number`` ``unit``   numbers, in any spelling; what the same number counts
-``date``              weekday, month, time of day
+``date``              weekday, month, time of day; last, this or next week
 ``negation``          whether something is denied
-``antonym``           one of two opposites
+``antonym``           one of two opposites: open, close; paid, unpaid; zoom in, zoom out
 ``question-word``     the kind of answer: when, where, who, why, how much ...
-``entity``            a name, or a member of a closed class (colours, countries ...)
+``modality``          what must, should, can or might be
+``quantifier``        of how many: all, some, only; "this or that" against this alone
+``entity``            a name (Polish, not polish), or a member of a closed class (colours, countries ...)
 ``swap``              who does what to whom, what turns into what
 ``substitution``      one word of otherwise equal sentences, and not by a synonym
-====================  ==================================================================
+====================  ======================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dispatch_core.guards import chinese, english, figures, literals, names, swap
+from dispatch_core.guards import (
+    casing,
+    chinese,
+    english,
+    figures,
+    literals,
+    modality,
+    names,
+    quantity,
+    roles,
+    swap,
+    template,
+)
 
 Guard = Callable[[str, str], str | None]
 
@@ -31,8 +45,12 @@ ENGLISH: tuple[Guard, ...] = (
     english.negation,
     english.antonym,
     english.question_word,
+    modality.modality,
+    quantity.quantifier,
     names.entity,
+    casing.casing,
     swap.swap,
+    roles.roles,
     names.substitution,
 )
 CHINESE: tuple[Guard, ...] = (
@@ -45,7 +63,26 @@ CHINESE: tuple[Guard, ...] = (
 )
 # Quotations, identifiers and numbers are written alike in most languages.
 ANY_LANGUAGE: tuple[Guard, ...] = (literals.quote, literals.code, figures.number, figures.unit, figures.date)
-DEFAULT_GUARDS: tuple[Guard, ...] = (*ANY_LANGUAGE, *ENGLISH, *CHINESE)
+# These ask whether two texts have anything in common, so a shared preamble could satisfy them; the others count.
+_HIDEABLE: tuple[Guard, ...] = (
+    english.question_word,
+    modality.modality,
+    swap.swap,
+    roles.roles,
+    chinese.antonym,
+    chinese.question_word,
+    chinese.swap,
+    chinese.substitution,
+)
+
+
+def difference(asked: str, stored: str) -> str | None:
+    """The reason to refuse what is left of two long texts when the sentences they share are taken away."""
+    parts = template.rest(asked, stored)
+    return None if parts is None else refusal(*parts, guards=_HIDEABLE)
+
+
+DEFAULT_GUARDS: tuple[Guard, ...] = (*ANY_LANGUAGE, *ENGLISH, *CHINESE, difference)
 
 
 def refusal(asked: str, stored: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -> str | None:

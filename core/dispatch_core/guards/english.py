@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
+from dispatch_core.guards.opposites import denied, particles, stance, turned
 from dispatch_core.guards.phrases import tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
@@ -17,7 +20,7 @@ _SUBJECTS = word_set("""
     i you we he she it they there this that these those the a an my your our his her their people one
     """)
 _NEGATIONS = word_set("""
-    not never no without none nothing nobody nowhere neither except avoid prevent
+    not never no without none nothing nobody nowhere neither except avoid prevent lack lacks lacking lacked
     """)
 _NEGATIVE = word_set("""
     unable impossible unavailable illegal invalid incorrect inaccessible nonexistent
@@ -77,24 +80,40 @@ def negation(asked: str, stored: str) -> str | None:
     return "negation" if english(asked, stored) and _negative(asked) != _negative(stored) else None
 
 
+class _Sides(NamedTuple):
+    taken: Counter[tuple[int, bool]]  # how often the text takes which side of which pair
+    words: Counter[str]
+    particles: Counter[tuple[str, str]]
+
+
 @lru_cache(maxsize=4096)
-def _opposites(text: str) -> tuple[frozenset[int], frozenset[int]]:
-    """The pairs of opposites in which the text takes the left side, and the right, and not both."""
+def _opposites(text: str) -> _Sides:
     found = tokens(text)
-    taken = {side for t in found if t.kind == "word" for side in sides(t.word)}
+    taken = Counter(side for at, t in enumerate(found) if t.kind == "word" for side in sides(stance(found, at)))
     # "Live with no money" is "live without money".
-    if any(a.word == "with" and b.word == "no" for a, b in pairwise(found)):
-        taken = (taken - sides("with")) | sides("without")
-    left, right = ({number for number, side in taken if side is which} for which in (False, True))
-    return frozenset(left - right), frozenset(right - left)
+    for a, b in pairwise(found):
+        if a.word == "with" and b.word == "no":
+            taken.subtract(sides("with"))
+            taken.update(sides("without"))
+    return _Sides(taken, Counter(t.word for t in found if t.kind == "word"), particles(found))
 
 
 def antonym(asked: str, stored: str) -> str | None:
-    """``antonym``: one text has one of two opposites, the other text the other."""
+    """``antonym``: where one text has one of two opposites, the other text has the other.
+
+    They are counted: a word said elsewhere in both texts hides nothing. A text that has both, once each, and one that
+    has only one of them are no opposites.
+    """
     if not english(asked, stored):
         return None
-    (a_left, a_right), (b_left, b_right) = _opposites(asked), _opposites(stored)
-    return "antonym" if a_left & b_right or a_right & b_left else None
+    a, b = _opposites(asked), _opposites(stored)
+    for number, side in a.taken.keys() | b.taken.keys():
+        here, there = (number, side), (number, not side)
+        if a.taken[here] > b.taken[here] and a.taken[there] < b.taken[there]:
+            return "antonym"
+    if denied(a.words, b.words) or denied(b.words, a.words):
+        return "antonym"
+    return "antonym" if turned(a.particles, b.particles) else None
 
 
 _ASKING = {"when": "when", "where": "where", "who": "who", "whom": "who", "whose": "who", "why": "why", "how": "how"}

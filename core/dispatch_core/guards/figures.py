@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.numerals import with_digits
@@ -79,6 +80,11 @@ _NOW = {"today": "today", "tonight": "today", "now": "today", "currently": "toda
 _DATED = word_set("""
     in on of this next last until till by since from during early late mid before after every
     """)
+_RELATIVE = {
+    "last": "last ", "past": "last ", "previous": "last ", "this": "this ", "current": "this ", "next": "next ",
+    "coming": "next ", "upcoming": "next ",
+}  # fmt: skip
+_SPANS = word_set("week month year quarter semester season term")
 MEASURES = frozenset(_UNITS) | frozenset(_CALENDAR) | frozenset(_NOW)
 
 
@@ -140,16 +146,28 @@ def _dated(found: tuple[Token, ...], at: int) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _calendar(text: str) -> tuple[frozenset[str], bool]:
+def _calendar(text: str) -> tuple[Counter[str], bool, str]:
     found = tokens(text)
-    days = {_CALENDAR[t.word] for at, t in enumerate(found) if t.word in _CALENDAR and _dated(found, at)}
-    return frozenset(days), any(t.word in _NOW for t in found)
+    days = Counter(_CALENDAR[t.word] for at, t in enumerate(found) if t.word in _CALENDAR and _dated(found, at))
+    spans = [
+        _RELATIVE[a.word] + b.word.removesuffix("s")
+        for a, b in pairwise(found)
+        if a.word in _RELATIVE and b.word.removesuffix("s") in _SPANS
+    ]
+    return days, any(t.word in _NOW for t in found), " ".join(sorted(spans))
 
 
 def date(asked: str, stored: str) -> str | None:
     """``date``: other days, months or times of day; "today" may be left out, but is not "tomorrow"."""
-    (a, a_now), (b, b_now) = _calendar(asked), _calendar(stored)
+    (a, a_now, a_span), (b, b_now, b_span) = _calendar(asked), _calendar(stored)
+    # "This month" need not be said; "next month" must.
+    if a_span != b_span and (any(said and said[:4] != "this" for said in (a_span, b_span)) or (a_span and b_span)):
+        return "date"
+    # A day said elsewhere in both texts hides nothing.
+    if a - b and b - a:
+        return "date"
+    other = a.keys() ^ b.keys()
     # "Tonight" against "this night": naming the present covers the missing word.
-    if a == b or (a_now and b_now and "night" in a ^ b and len(a ^ b) == 1):
+    if not other or (a_now and b_now and other == {"night"}):
         return None
     return "date"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import lru_cache
 
+from dispatch_core.guards.opposites import ANTONYMS
 from dispatch_core.guards.words import positive, same_word, stem, word_set
 
 _SYNONYMS = """
@@ -108,57 +109,6 @@ letter note | poem verse | word term | phrase expression | sentence line | synon
 accent pronunciation
 """
 
-_ANTONYMS = """
-open opening / close closing shut |
-increase raise grow boost expand gain / decrease reduce lower cut lessen shrink |
-buy purchase buyer / sell seller | send / receive | before / after |
-cheap affordable inexpensive / expensive costly pricey |
-minimum min minimize smallest / maximum max maximize largest | lowest / highest | upload / download |
-login / logout | front / rear back | left / right | right correct true / wrong incorrect false |
-start begin / stop end finish | add insert append include / remove delete drop exclude |
-deposit / withdraw withdrawal | import / export | encrypt encryption / decrypt decryption | encode / decode |
-with / without | enable activate / disable deactivate | install / uninstall remove | create / delete destroy |
-lock / unlock | block / unblock | freeze / unfreeze defrost | win / lose |
-accept approve / reject decline refuse deny | allow permit / forbid prohibit ban disallow block | lend / borrow |
-push / pull | compress zip / decompress unzip extract | serialize / deserialize | connect / disconnect |
-mount / unmount | subscribe / unsubscribe cancel | follow / unfollow | hide / show unhide reveal display |
-credit / debit | arrive arrival come / leave depart departure | pickup collect / delivery deliver dropoff |
-hire recruit / fire dismiss | marry marriage / divorce | upgrade / downgrade | ascending / descending |
-asc / desc | public / private | client / server | input / output | read / write | inner / outer |
-internal / external | synchronous sync / asynchronous async | local / remote global | mutable / immutable |
-static / dynamic | horizontal / vertical | row / column | first / last | next / previous last |
-top upper / bottom lower | inside indoor / outside outdoor | above over / below under beneath |
-ancient old / modern | rich wealthy / poor | strong / weak | fast quick rapid / slow | fastest / slowest |
-easy simple / hard difficult complex | happy / sad unhappy | safe / dangerous unsafe risky | high / low |
-big large huge / small little tiny | bigger / smaller | thick / thin | wide / narrow | deep / shallow |
-full / empty | dry / wet | early / late | hot warm / cold cool | light bright / dark | light / heavy |
-loud / quiet silent | introvert / extrovert | online / offline | manual / automatic | paid / free |
-physical / virtual digital | domestic / international | student / teacher professor |
-employee worker / employer boss | borrower / lender | landlord / tenant | parent / child kid | doctor / patient |
-prefix / suffix | singular / plural | positive / negative | plus / minus | multiply / divide | odd / even |
-always / never | everybody everyone / nobody | more / less fewer | most / least | majority / minority |
-symptom / treatment cure | question / answer | cause / effect cure | pass / fail | expand / collapse |
-hardware / software | sunrise / sunset | day / night | bride / groom | birth / death | born / die | host / guest |
-wholesale / retail | gross / net | fixed / variable | single / married | single / double multiple |
-inbound incoming / outbound outgoing | checkin / checkout | best good great / worst bad terrible |
-pro advantage benefit / con disadvantage drawback | love like / hate dislike | long / short | young / old |
-new / old | tall / short | boy / girl | man male / woman female | husband / wife | father dad / mother mom mum |
-son / daughter | brother / sister | boyfriend / girlfriend | uncle / aunt | king / queen | he him his / she her |
-masculine / feminine | many / few | success succeed / failure fail | legal lawful / illegal unlawful |
-valid / invalid | possible / impossible | healthy / unhealthy | visible / invisible | known / unknown |
-attach / detach | merge join combine / split separate divide | join / leave quit | war / peace | friend / enemy |
-ally / enemy | supply / demand | export / import | save / spend | profit / loss | asset / liability |
-cash / card | inhale / exhale | fall / rise | ascend / descend | up / down | mute / unmute | pause / resume |
-undo / redo | forward / backward reverse | clockwise / counterclockwise anticlockwise | breakfast / dinner lunch |
-lunch / dinner | summer / winter | sender / recipient receiver | veg vegetarian / nonveg |
-acid acidic / base basic alkaline | liquid / solid gas | raw / cooked | conductor / insulator | predator / prey |
-victory / defeat | optimist / pessimist | amateur / professional | junior / senior | theory / practice |
-front-end / back-end | frontend / backend | entry entrance / exit | strength / weakness | pack / unpack |
-wrap / unwrap | load / unload | register enroll / unregister unenroll | pin / unpin | archive / unarchive |
-tighten / loosen | widen / narrow | strengthen / weaken | lengthen / shorten | heat / cool | melt / freeze |
-lift / lower | promote / demote
-"""
-
 KINDS: dict[str, str] = {
     "colour": "red blue green yellow black white pink purple brown grey gray beige violet turquoise maroon navy",
     "size": "xs s m l xl xxl xxxl small medium large",
@@ -238,7 +188,7 @@ for _number, _members in enumerate(_sets(_SYNONYMS)):
         _MEANINGS[stem(_member)].add(_number)
 
 _SIDES: dict[str, set[tuple[int, bool]]] = defaultdict(set)
-for _number, _pair in enumerate(_ANTONYMS.split("|")):
+for _number, _pair in enumerate(ANTONYMS.split("|")):
     for _right, _side in enumerate(_pair.split("/")):
         for _member in _side.split():
             _SIDES[stem(_member)].add((_number, bool(_right)))

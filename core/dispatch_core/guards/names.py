@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
@@ -39,8 +40,9 @@ class _Reading(NamedTuple):
     names: tuple[str, ...]
     words: frozenset[str]
     content: tuple[str, ...]
-    closed: dict[str, frozenset[str]]
+    closed: dict[str, Counter[str]]
     initials: str
+    counted: Counter[str]
 
 
 def _tells(token: Token) -> bool:
@@ -85,16 +87,17 @@ def _read(text: str) -> _Reading:
     cased = _cased(found)
     words = ["usa" if cased and t.surface == "US" else canonical(t.word) for t in found]
     joined = {a + b for a, b in pairwise(words)}
-    closed: dict[str, set[str]] = {}
+    closed: dict[str, Counter[str]] = {}
     for word in words:
         for kind in kinds(word):
-            closed.setdefault(kind, set()).add(member(word))
+            closed.setdefault(kind, Counter())[member(word)] += 1
     return _Reading(
         tuple(dict.fromkeys(words[at] for at in range(len(found)) if _is_name(found, at, cased))),
         frozenset(words) | joined,
         tuple(w for w, t in zip(words, found, strict=True) if t.kind == "word" and t.word not in STOP),
-        {kind: frozenset(members) for kind, members in closed.items()},
+        closed,
         "".join(t.word[:1] for t in found if t.word not in STOP),
+        Counter(words),
     )
 
 
@@ -118,6 +121,11 @@ def entity(asked: str, stored: str) -> str | None:
     a, b = _read(asked), _read(stored)
     if any(_missing(n, a, b) for n in a.names) or any(_missing(n, b, a) for n in b.names):
         return "entity"
+    # A name said elsewhere in both texts hides nothing: this one says it more often, that one another.
+    if any(a.counted[n] > b.counted[n] > 0 for n in a.names) and any(
+        b.counted[n] > a.counted[n] > 0 for n in b.names
+    ):
+        return "entity"
     for kind in a.closed.keys() & b.closed.keys():
         if a.closed[kind] - b.closed[kind] and b.closed[kind] - a.closed[kind]:
             return "entity"
@@ -139,7 +147,7 @@ def substitution(asked: str, stored: str) -> str | None:
         return None
     # Alignment is not symmetric in its arguments; the order of the texts makes it so.
     a, b = (_read(text) for text in sorted((asked, stored)))
-    if a.content == b.content or max(len(a.content), len(b.content)) > _ALIGNED:
+    if a.content == b.content:
         return None
     kept, exchanged = _align(a, b)
     return "substitution" if exchanged and kept >= exchanged else None
@@ -148,15 +156,25 @@ def substitution(asked: str, stored: str) -> str | None:
 def _align(a: _Reading, b: _Reading) -> tuple[int, int]:
     """How many words the two contents share in order, and how many are exchanged for another."""
     left, right = list(a.content), list(b.content)
+    head = next((n for n, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
+    left, right = left[head:], right[head:]
+    tail = next(
+        (n for n, (x, y) in enumerate(zip(left[::-1], right[::-1], strict=False)) if x != y),
+        min(len(left), len(right)),
+    )
+    left, right = left[: len(left) - tail], right[: len(right) - tail]
+    if not left or not right or max(len(left), len(right)) > _ALIGNED:
+        return 0, 0
     # One name for both of a pair of alike words lets the alignment step over synonyms.
     for at, word in enumerate(right):
         if word not in a.words:
             right[at] = next((w for w in left if w not in b.words and alike(w, word)), word)
-    kept = exchanged = 0
+    kept, exchanged = head + tail, 0
+    lefts, rights = Counter(left), Counter(right)
     for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         if tag == "equal":
             kept += j - i
         elif tag == "replace" and j - i == m - k <= 2:
             pairs = zip(left[i:j], right[k:m], strict=True)
-            exchanged += sum(x not in right and y not in left and _exchanged(x, y) for x, y in pairs)
+            exchanged += sum(lefts[x] > rights[x] and rights[y] > lefts[y] and _exchanged(x, y) for x, y in pairs)
     return kept, exchanged

@@ -20,6 +20,10 @@ _SCALE = {
 _UNSAYABLE = 10**15
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 _ORDINAL = {word: str(value) for value, word in enumerate(_ORDINALS.split(), start=1)}
+# Louis XIV is Louis 14, typed in capitals or not. A single letter is a number in "Part V" only.
+_NUMERALS = "ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix"
+_ROMAN = {roman: str(value) for value, roman in enumerate(_NUMERALS.split(), start=2)}
+_SERIES = word_set("part war volume chapter act phase type level stage book class grade tier schedule appendix")
 _SPAN = word_set("""
     second minute hour day week month quarter year decade century kg kilo kilogram pound gram ton litre liter
     km kilometer kilometre mile foot inch meter metre dollar euro rupee gb mb tb gallon ounce cup acre
@@ -93,11 +97,19 @@ def read_numbers(found: list[Token]) -> list[Token]:
             token = token._replace(word="2", kind="number")
         elif token.kind == "word" and token.word in _ORDINAL and not _is_time(out, token, after):
             token = token._replace(word=_ORDINAL[token.word], kind="number")
+        elif token.kind == "word" and (roman := _roman(token.word, out[-1].word if out else "")):
+            token = token._replace(word=roman, kind="number", soft=roman == "1")
         elif token.word in {"a", "an", "per", "each", "every"} and _unit_like(after):
             out.append(token._replace(word="1", kind="number", soft=True))
         out.append(token)
         at += 1
     return out
+
+
+def _roman(word: str, before: str) -> str:
+    if before in _SERIES and word == "i":
+        return "1"
+    return _ROMAN.get(word, "") if len(word) > 1 or before in _SERIES else ""
 
 
 def _unit_like(word: str) -> bool:

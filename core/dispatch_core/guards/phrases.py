@@ -23,6 +23,8 @@ _PHRASES = {
     exercise: work out
     continue: carry on, go on, keep on
     postpone: put off
+    optin: opt in
+    infavour: in favour of, in favor of
     cancel: call off, opt out
     fail: break down
     many: a lot of, lots of, a number of, plenty of
@@ -135,6 +137,9 @@ def _join(found: list[Token]) -> list[Token]:
             named = any(t.surface[:1].isupper() for t in found[at + 1 : at + phrase[1]])
             surface = token.surface.capitalize() if named else token.surface
             token = token._replace(word=phrase[0], surface=surface)
+        elif token.word == "non" and at + 1 < len(found) and found[at + 1].kind == "word":
+            # "Non-members", "non members" and "nonmembers" are one word.
+            token, phrase = token._replace(word=f"non{found[at + 1].word}"), ("", 2)
         out.append(token)
         at += phrase[1] if phrase else 1
     return out

@@ -12,12 +12,12 @@ from dispatch_core.guards.phrases import tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
-_CONNECTORS = word_set("""
+CONNECTORS = word_set("""
     from to into onto than of in for with by on at as over before after insteadof without within through via
     against
     """)
 # Here who is first does not matter: the difference between A and B, the distance from A to B.
-_SYMMETRIC = frozenset(
+SYMMETRIC = frozenset(
     stem(word)
     for word in word_set("""
     difference different differ compare comparison compared similar similarity same versus vs distance far
@@ -45,14 +45,14 @@ class _Roles(NamedTuple):
     symmetric: bool
 
 
-def _name(word: str) -> str:
+def name(word: str) -> str:
     """Synonyms of a verb should not hide an exchange of what stands around it."""
     found = meanings(word)
     return f"={min(found)}" if found else stem(word)
 
 
 def _content(token: Token) -> bool:
-    return token.word not in STOP and token.word not in _CONNECTORS
+    return token.word not in STOP and token.word not in CONNECTORS
 
 
 @lru_cache(maxsize=4096)
@@ -64,21 +64,21 @@ def _read(text: str) -> _Roles:
     place_of: dict[str, int] = {}
     for at, token in enumerate(found):
         before = found[at - 1].word if at else ""
-        if token.word in _CONNECTORS:
+        if token.word in CONNECTORS:
             role = "" if token.word == "to" and before in _BEFORE_VERB else token.word
         elif token.word in _BREAKS or token.clause:
             role = ""
         if _content(token):
-            name = _name(canonical(token.word))
+            word = name(canonical(token.word))
             place += not (token.clause or before in _COORDINATION)
-            seen[name] = seen.get(name, 0) + 1
-            role_of[name], place_of[name] = role, place
-    once = {name for name, times in seen.items() if times == 1}
+            seen[word] = seen.get(word, 0) + 1
+            role_of[word], place_of[word] = role, place
+    once = {word for word, times in seen.items() if times == 1}
     return _Roles(
-        {name: role_of[name] for name in role_of if name in once},
-        {name: place_of[name] for name in place_of if name in once},
+        {word: role_of[word] for word in role_of if word in once},
+        {word: place_of[word] for word in place_of if word in once},
         frozenset(_around(found)),
-        any(stem(t.word) in _SYMMETRIC for t in found),
+        any(stem(t.word) in SYMMETRIC for t in found),
     )
 
 
@@ -87,17 +87,17 @@ def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
     last: str | None = None
     waiting: tuple[str, str] | None = None
     for token in found:
-        if token.word in _CONNECTORS:
+        if token.word in CONNECTORS:
             waiting = (last, token.word) if last else None
         elif _content(token):
-            last = _name(canonical(token.word))
+            last = name(canonical(token.word))
             if waiting:
                 out.append((*waiting, last))
                 waiting = None
     return out
 
 
-def _fall(values: list[int]) -> int:
+def fall(values: list[int]) -> int:
     """The length of the longest strictly falling subsequence."""
     best = [1] * len(values)
     for i, value in enumerate(values):
@@ -152,7 +152,7 @@ def swap(asked: str, stored: str) -> str | None:
     a, b = _read(asked), _read(stored)
     if a.symmetric or b.symmetric:
         return None
-    both = [name for name in a.role_of if name in b.role_of]
+    both = [word for word in a.role_of if word in b.role_of]
     moved = {(a.role_of[n], b.role_of[n]) for n in both if a.role_of[n] != b.role_of[n]}
     # Only an exchange of prepositions counts; "in Python" for "Python" is a way of speaking.
     if any((there, here) in moved for here, there in moved):
@@ -163,5 +163,8 @@ def swap(asked: str, stored: str) -> str | None:
         return "swap"
     if _passive(a, b) or _passive(b, a) or _exchanged(_plain(asked), _plain(stored)):
         return "swap"
-    free = sorted((n for n in both if not a.role_of[n] and not b.role_of[n]), key=a.place_of.__getitem__)
-    return "swap" if len(free) <= 60 and _fall([b.place_of[n] for n in free]) >= 3 else None
+    # Words that share a place in either text have not changed sides; ties are set so that the texts may be exchanged.
+    free = sorted(
+        (n for n in both if not a.role_of[n] and not b.role_of[n]), key=lambda n: (a.place_of[n], b.place_of[n])
+    )
+    return "swap" if len(free) <= 60 and fall([b.place_of[n] for n in free]) >= 3 else None

@@ -6,7 +6,6 @@ low on Chinese) and costs nanoseconds; a moving average per model of actual ÷ g
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -31,24 +30,25 @@ class _Average:
 
 
 class TokenEstimator:
-    """Thread-safe. ``default_output`` is the answer length assumed before any answer was seen, in tokens."""
+    """Estimates for any thread, learns from one at a time.
+
+    ``default_output`` is the answer length assumed before any answer was seen, in tokens.
+    """
 
     def __init__(self, *, default_output: float = _FIRST_OUTPUT) -> None:
-        self._lock = threading.Lock()
         self._ratios: defaultdict[str, _Average] = defaultdict(lambda: _Average(1.0))
         self._outputs: defaultdict[str, _Average] = defaultdict(lambda: _Average(default_output))
 
     def estimate(self, text: str, *, max_tokens: int | None, model: str) -> Cost:
         """Expect the prompt plus ``max_tokens``, which providers reserve; without it, a typical answer."""
         weight = len(text.encode("utf-8", "surrogatepass")) / _BYTES_PER_TOKEN
-        with self._lock:
-            ratio = self._ratios[model].value
-            output = max_tokens if max_tokens is not None else self._outputs[model].value
-        return Cost(max(1, round(weight * ratio)), max(0, round(output)), model, weight)
+        ratio = self._ratios[model].value
+        output = max_tokens if max_tokens is not None else self._outputs[model].value
+        return Cost(max(1, round(weight * ratio)), max(0, round(output)), model, weight, guess=max_tokens is None)
 
     def learn(self, cost: Cost, usage: Usage) -> None:
-        with self._lock:
-            if cost.weight >= 1 and usage.input_tokens > 0:
-                self._ratios[cost.model].add(min(_HIGHEST, max(_LOWEST, usage.input_tokens / cost.weight)))
-            if usage.output_tokens > 0:
-                self._outputs[cost.model].add(usage.output_tokens)
+        """One caller at a time."""
+        if cost.weight >= 1 and usage.input_tokens > 0:
+            self._ratios[cost.model].add(min(_HIGHEST, max(_LOWEST, usage.input_tokens / cost.weight)))
+        if usage.output_tokens > 0:
+            self._outputs[cost.model].add(usage.output_tokens)

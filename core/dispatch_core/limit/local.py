@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from functools import partial
+from typing import TypeVar
 
 from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core._fork import renew_in_child
 from dispatch_core.errors import ConfigError, LimitExceeded, RequestTooLarge
 from dispatch_core.limit.bucket import Charge, Dimension, WindowQuota
 from dispatch_core.limit.count import TokenEstimator
+from dispatch_core.limit.reservation import QuotaReservation, Reserving
+from dispatch_core.limit.waiting import Waiter
 from dispatch_core.types import Cost, Feedback, Usage
+
+T = TypeVar("T")
 
 _BURST_SECONDS = 2.0
 _JITTER_PAD = 0.5
 _DEFAULT_GATE = 1.0
+_LONGEST_GATE = 60.0
+_OVERDUE, _GRACE = 1.25, 0.5
 _THROTTLED = (429, 529)
 
 
@@ -74,10 +80,19 @@ class TokenLimiter:
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._clock = clock
-        self._lock = threading.Lock()
-        self._queue: deque[_Waiter] = deque()
         self._gate = -math.inf
         self._admitted = self._rejected = self._throttled = self._open = 0
+        self._joined = [0.0] * len(dimensions)
+        self._gone = [0.0] * len(dimensions)
+        self.start_anew()
+        renew_in_child(self)
+
+    def start_anew(self) -> None:
+        """Begin with an empty queue: nobody who waits in a parent process waits here."""
+        self._lock = threading.Lock()
+        self._posted: deque[Callable[[], None]] = deque()
+        self._queue: deque[Waiter] = deque()
+        self._gone = list(self._joined)
 
     def estimate(self, text: str, *, max_tokens: int | None = None, model: str = "") -> Cost:
         """What a call with this prompt will probably cost."""
@@ -111,254 +126,200 @@ class TokenLimiter:
         return await arun(self.acquire_flow(cost, timeout))
 
     def acquire_flow(self, cost: Cost, timeout: float | None) -> Flow[QuotaReservation]:
-        amounts = self._amounts(cost)
-        limit_on_wait = _least(timeout, self._max_wait)
-        deadline = math.inf if limit_on_wait is None else self._clock() + limit_on_wait
-        waiter = self._enqueue(amounts, deadline)
+        waiter = Waiter(self._amounts(cost))
+        longest = _least(timeout, self._max_wait)
+        deadline = math.inf if longest is None else self._clock() + longest
         try:
+            self._alone(partial(self._join, waiter, deadline))
             while waiter.charge is None:
-                yield from step(waiter.wait, waiter.await_, self._patience(waiter, deadline))
-                self._pump()
+                patience = self._alone(partial(self._patience, waiter, deadline))
+                yield from step(waiter.wait, waiter.await_, patience)
         except BaseException:
-            self._leave(waiter)
+            self._post(partial(self._leave, waiter))
             raise
         return QuotaReservation(self, cost, waiter.charge)
 
     def eta(self, cost: Cost) -> float:
         """Seconds that a call made now would wait, as far as can be known."""
-        with self._lock:
-            return self._eta(self._amounts(cost), self._clock())
+        amounts = self._amounts(cost)
+        return self._alone(lambda: self._eta(amounts, self._joined, self._clock()))
 
     def observe(self, feedback: Feedback) -> None:
         """After a 429 nobody is admitted before ``retry_after`` seconds have passed, at most a minute."""
-        if feedback.status not in _THROTTLED:
-            return
-        pause = feedback.retry_after
-        if pause is None or not 0 <= pause < math.inf:
-            pause = _DEFAULT_GATE
-        with self._lock:
-            self._throttled += 1
-            self._gate = max(self._gate, self._clock() + min(pause, 60.0))
+        if feedback.status in _THROTTLED:
+            self._post(partial(self._close_gate, feedback.retry_after))
 
     def stats(self) -> LimiterStats:
-        with self._lock:
-            self._quota.wait([0.0] * len(self._quota.dimensions), self._clock())
-            return LimiterStats(
-                admitted=self._admitted,
-                rejected=self._rejected,
-                throttled=self._throttled,
-                waiting=len(self._queue),
-                open=self._open,
-                requests_used=self._requests.used if self._requests else 0.0,
-                tokens_used=self._tokens.used if self._tokens else 0.0,
-            )
+        return self._alone(self._stats)
 
     def settle(self, charge: Charge, cost: Cost, usage: Usage | None) -> None:
         """Rewrite a charge to the real usage and let the next ones in; for `QuotaReservation`."""
-        with self._lock:
-            if charge.settled:
-                return
-            self._open -= 1
-            self._quota.settle(charge, None if usage is None else self._amounts_of(usage.total))
-            self._rouse()
-        if usage is not None:
-            self._estimator.learn(cost, usage)
-        self._pump()
+        self._post(partial(self._settle, charge, cost, usage))
 
     def cancel(self, charge: Charge) -> None:
         """Give a charge back whole; for `QuotaReservation`."""
-        with self._lock:
-            if charge.settled:
-                return
-            self._open -= 1
-            self._quota.settle(charge, [0.0] * len(charge.amounts))
-            self._rouse()
-        self._pump()
+        self._post(partial(self._give_back, charge))
+
+    # The lock. The garbage collector may close an abandoned stream, and so settle it, at any moment, also while this
+    # very thread holds the lock. So what ends a call is never waited for: it is posted, and done by whoever has the
+    # lock or takes it next.
+
+    def _alone(self, job: Callable[[], T]) -> T:
+        try:
+            with self._lock:
+                self._work()
+                return job()
+        finally:
+            self._catch_up()
+
+    def _post(self, job: Callable[[], None]) -> None:
+        self._posted.append(job)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._posted and self._lock.acquire(blocking=False):
+            try:
+                self._work()
+            finally:
+                self._lock.release()
+
+    def _work(self) -> None:
+        while self._posted:
+            self._posted.popleft()()
+
+    # From here on, everything needs the lock.
+
+    def _join(self, waiter: Waiter, deadline: float) -> None:
+        """Join the queue, or be admitted at once, or be refused at once when the turn would come too late."""
+        now = self._clock()
+        full = self._max_queue is not None and len(self._queue) >= self._max_queue
+        eta = self._eta(waiter.amounts, self._joined, now) if full or deadline < math.inf else 0.0
+        if eta > 0 and (full or now + eta > deadline):
+            self._rejected += 1
+            why = "the queue is full" if full else "its turn would come too late"
+            raise LimitExceeded(f"not admitted, {why}: retry in {eta:.1f} s", eta)
+        waiter.ahead = tuple(self._joined)
+        _add(self._joined, waiter.amounts)
+        self._queue.append(waiter)
+        self._admit(now)
+
+    def _patience(self, waiter: Waiter, deadline: float) -> float:
+        """How long to sleep. The head minds the clock, until it fits; everybody else is woken, and looks for himself
+        only when his turn is overdue: the head may be a task of a loop that does not run."""
+        now = self._clock()
+        self._admit(now)
+        if waiter.charge is not None:
+            return 0.0
+        if now >= deadline:
+            self._rejected += 1
+            raise LimitExceeded("not admitted within the timeout", self._eta(waiter.amounts, waiter.ahead, now))
+        if self._queue[0] is waiter:
+            wait = max(self._quota.wait(waiter.amounts, now), self._gate - now)
+        else:
+            wait = self._eta(waiter.amounts, waiter.ahead, now) * _OVERDUE + _GRACE
+        return min(deadline - now, wait)
+
+    def _eta(self, amounts: Sequence[float], before: Sequence[float], now: float) -> float:
+        """Seconds until these amounts are admitted behind all that joined the queue before."""
+        wait = max(self._quota.wait(amounts, now), self._gate - now, 0.0)
+        if not self._queue:
+            return wait
+        wait = max(wait, self._quota.wait(self._queue[0].amounts, now))
+        for dimension, amount, joined, gone in zip(self._quota.dimensions, amounts, before, self._gone, strict=True):
+            ahead = max(0.0, joined - gone)
+            wait = max(wait, (ahead + min(amount, dimension.burst) - dimension.level) / dimension.rate)
+        return wait
+
+    def _admit(self, now: float) -> None:
+        """Let in everyone at the head who fits, then tell the new head to mind the clock."""
+        while self._queue:
+            head = self._queue[0]
+            if now < self._gate or self._quota.wait(head.amounts, now) > 0:
+                if head.leads or head.wake():
+                    head.leads = True
+                    return
+                self._drop(head)
+                continue
+            self._drop(head)
+            head.charge = self._quota.charge(head.amounts, now)
+            self._admitted += 1
+            self._open += 1
+            if not head.wake():
+                self._give_back(head.charge)
+
+    def _drop(self, waiter: Waiter) -> None:
+        if self._queue and self._queue[0] is waiter:
+            self._queue.popleft()
+        elif waiter in self._queue:
+            self._queue.remove(waiter)
+        else:
+            return
+        _add(self._gone, waiter.amounts)
+
+    def _leave(self, waiter: Waiter) -> None:
+        """Undo a wait that was cancelled, wherever it was: nothing stays charged and no wake-up is lost."""
+        self._drop(waiter)
+        if waiter.charge is not None:
+            self._give_back(waiter.charge)
+        self._admit(self._clock())
+
+    def _settle(self, charge: Charge, cost: Cost, usage: Usage | None) -> None:
+        if charge.settled:
+            return
+        if usage is not None:
+            self._estimator.learn(cost, usage)
+        self._end(charge, None if usage is None else self._amounts_of(max(0, usage.total)))
+
+    def _give_back(self, charge: Charge) -> None:
+        if not charge.settled:
+            self._end(charge, [0.0] * len(charge.amounts))
+
+    def _end(self, charge: Charge, amounts: list[float] | None) -> None:
+        self._open -= 1
+        self._quota.settle(charge, amounts)
+        if self._queue:
+            # Its wait may be shorter now: let it look at the clock again.
+            self._queue[0].leads = False
+        self._admit(self._clock())
+
+    def _close_gate(self, retry_after: float | None) -> None:
+        known = retry_after is not None and 0 <= retry_after < math.inf
+        pause = min(retry_after, _LONGEST_GATE) if known and retry_after is not None else _DEFAULT_GATE
+        self._throttled += 1
+        self._gate = max(self._gate, self._clock() + pause)
+
+    def _stats(self) -> LimiterStats:
+        self._quota.wait([0.0] * len(self._quota.dimensions), self._clock())
+        return LimiterStats(
+            admitted=self._admitted,
+            rejected=self._rejected,
+            throttled=self._throttled,
+            waiting=len(self._queue),
+            open=self._open,
+            requests_used=self._requests.used if self._requests else 0.0,
+            tokens_used=self._tokens.used if self._tokens else 0.0,
+        )
+
+    def _amounts(self, cost: Cost) -> list[float]:
+        if cost.input_tokens < 0 or cost.output_tokens < 0:
+            raise ConfigError(f"a cost cannot be negative: {cost}")
+        tokens = cost.tokens
+        if self._tokens is not None and tokens > self._tokens.limit:
+            asked = cost.input_tokens if cost.guess else tokens
+            if asked > self._tokens.limit:
+                raise RequestTooLarge(asked, int(self._tokens.limit))
+            # Only our guess of the answer's length is too large; a guess must not lock anybody out.
+            tokens = int(self._tokens.limit)
+        return self._amounts_of(tokens)
 
     def _amounts_of(self, tokens: int) -> list[float]:
         amounts = [(self._requests, 1.0), (self._tokens, float(tokens))]
         return [amount for dimension, amount in amounts if dimension is not None]
 
-    def _amounts(self, cost: Cost) -> list[float]:
-        if cost.input_tokens < 0 or cost.output_tokens < 0:
-            raise ConfigError(f"a cost cannot be negative: {cost}")
-        if self._tokens is not None and cost.tokens > self._tokens.limit:
-            raise RequestTooLarge(cost.tokens, int(self._tokens.limit))
-        return self._amounts_of(cost.tokens)
 
-    def _enqueue(self, amounts: list[float], deadline: float) -> _Waiter:
-        """Join the queue, or be admitted at once, or be refused at once when the turn would come too late."""
-        waiter = _Waiter(amounts, self._lock)
-        with self._lock:
-            now = self._clock()
-            full = self._max_queue is not None and len(self._queue) >= self._max_queue
-            eta = self._eta(amounts, now) if full or deadline < math.inf else 0.0
-            if eta > 0 and (full or now + eta > deadline):
-                self._rejected += 1
-                why = "the queue is full" if full else "its turn would come too late"
-                raise LimitExceeded(f"not admitted, {why}: retry in {eta:.1f} s", eta)
-            self._queue.append(waiter)
-            self._admit(now)
-        return waiter
-
-    def _eta(self, amounts: list[float], now: float) -> float:
-        wait = max(self._quota.wait(amounts, now), self._gate - now, 0.0)
-        if not self._queue:
-            return wait
-        ahead = [sum(column) for column in zip(*(w.amounts for w in self._queue), strict=True)]
-        behind = [a + b for a, b in zip(ahead, amounts, strict=True)]
-        paced: float = max(
-            (amount - max(0.0, dimension.level)) / dimension.rate
-            for amount, dimension in zip(behind, self._quota.dimensions, strict=True)
-        )
-        return max(wait, paced, self._quota.wait(self._queue[0].amounts, now))
-
-    def _pump(self) -> None:
-        with self._lock:
-            self._admit(self._clock())
-
-    def _admit(self, now: float) -> None:
-        """Let in everyone at the head who fits, then tell the new head to mind the clock. Needs the lock."""
-        while self._queue and now >= self._gate and self._quota.wait(self._queue[0].amounts, now) <= 0:
-            waiter = self._queue.popleft()
-            waiter.charge = self._quota.charge(waiter.amounts, now)
-            self._admitted += 1
-            self._open += 1
-            waiter.wake()
-        if self._queue and not self._queue[0].leads:
-            self._queue[0].leads = True
-            self._queue[0].wake()
-
-    def _rouse(self) -> None:
-        """The head's wait may be shorter now: let it look at the clock again. Needs the lock."""
-        if self._queue:
-            self._queue[0].leads = False
-
-    def _patience(self, waiter: _Waiter, deadline: float) -> float | None:
-        """How long to sleep: the head until it fits, everyone else until woken, nobody past the deadline."""
-        with self._lock:
-            now = self._clock()
-            if waiter.charge is not None:
-                return 0.0
-            if now >= deadline:
-                self._rejected += 1
-                raise LimitExceeded("not admitted within the timeout", self._eta(waiter.amounts, now))
-            until = deadline - now
-            if self._queue and self._queue[0] is waiter:
-                until = min(until, max(self._quota.wait(waiter.amounts, now), self._gate - now))
-            return None if until == math.inf else until
-
-    def _leave(self, waiter: _Waiter) -> None:
-        """Undo a wait that was cancelled, wherever it was: nothing stays charged and no wake-up is lost."""
-        with self._lock:
-            if waiter.charge is None:
-                self._queue.remove(waiter)
-        if waiter.charge is not None:
-            self.cancel(waiter.charge)
-        else:
-            self._pump()
-
-
-class _Waiter:
-    """One call in the queue, and how to wake it: a thread by an event, a task through its own loop."""
-
-    __slots__ = ("_event", "_future", "_lock", "_woken", "amounts", "charge", "leads")
-
-    def __init__(self, amounts: list[float], lock: threading.Lock) -> None:
-        self.amounts = amounts
-        self.charge: Charge | None = None
-        self.leads = False
-        self._lock = lock
-        self._woken = False
-        self._event: threading.Event | None = None
-        self._future: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        """Needs the limiter's lock."""
-        self._woken = True
-        if self._event is not None:
-            self._event.set()
-        if self._future is not None:
-            try:
-                self._future.get_loop().call_soon_threadsafe(_resolve, self._future)
-            except RuntimeError:
-                # Its loop is closed; when the abandoned coroutine is collected, it leaves and gives its place back.
-                self._future = None
-
-    def wait(self, seconds: float | None) -> None:
-        with self._lock:
-            if self._woken:
-                self._woken = False
-                return
-            event = self._event = self._event or threading.Event()
-        event.wait(seconds)
-        with self._lock:
-            event.clear()
-            self._woken = False
-
-    async def await_(self, seconds: float | None) -> None:
-        with self._lock:
-            if self._woken:
-                self._woken = False
-                return
-            future = self._future = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait([future], timeout=seconds)
-        finally:
-            with self._lock:
-                self._future = None
-                self._woken = False
-
-
-class QuotaReservation:
-    """A place in a quota; see the `Reservation` port."""
-
-    __slots__ = ("_charge", "_limiter", "cost")
-
-    def __init__(self, limiter: TokenLimiter, cost: Cost, charge: Charge) -> None:
-        self._limiter = limiter
-        self._charge = charge
-        self.cost = cost
-
-    def settle(self, usage: Usage | None = None) -> None:
-        self._limiter.settle(self._charge, self.cost, usage)
-
-    def cancel(self) -> None:
-        self._limiter.cancel(self._charge)
-
-
-class Reserving(AbstractContextManager[QuotaReservation], AbstractAsyncContextManager[QuotaReservation]):
-    """The pending reservation of ``with`` and ``async with``. What was not settled inside keeps its estimate."""
-
-    def __init__(self, limiter: TokenLimiter, cost: Cost, timeout: float | None) -> None:
-        self._limiter = limiter
-        self._cost = cost
-        self._timeout = timeout
-        self._held: QuotaReservation | None = None
-
-    def __enter__(self) -> QuotaReservation:
-        self._held = self._limiter.acquire(self._cost, timeout=self._timeout)
-        return self._held
-
-    async def __aenter__(self) -> QuotaReservation:
-        self._held = await self._limiter.aacquire(self._cost, timeout=self._timeout)
-        return self._held
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._held is not None:
-            self._held.settle(None)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _add(sums: list[float], amounts: Sequence[float]) -> None:
+    for index, amount in enumerate(amounts):
+        sums[index] += amount
 
 
 def _dimension(name: str, per_minute: float | None, window: float, burst: float) -> Dimension | None:

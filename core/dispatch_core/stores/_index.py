@@ -13,6 +13,7 @@ from dispatch_core.errors import DimensionMismatch
 from dispatch_core.types import Matrix, Vector
 
 _FIRST_ROWS = 8
+_SWEEP_EVERY = 60.0
 
 
 @dataclass(slots=True)
@@ -56,29 +57,28 @@ class _Block:
 class VectorIndex:
     """Ids by the cosine of their vectors, within a scope. Thread-safe.
 
-    All vectors have one length, that of the first; another one raises `DimensionMismatch`. An index that was emptied
-    is free again.
+    All vectors of a scope have one length; another one raises `DimensionMismatch`. A scope that was emptied is free
+    again. Expired vectors are let go within a minute of searching.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._blocks: dict[str, _Block] = {}
         self._scopes: dict[str, str] = {}
-        self._dims = 0
+        self._swept = -math.inf
 
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def check(self, vector: Vector) -> None:
+    def check(self, scope: str, vector: Vector) -> None:
         """Raise `DimensionMismatch` for a vector that `put` would refuse."""
         with self._lock:
-            if self._scopes:
-                self._check(vector)
+            self._check(scope, vector)
 
     def put(self, id: str, scope: str, vector: Vector, expires: float | None) -> None:
         """Add or replace; ``expires`` is in Unix seconds."""
         with self._lock:
-            self._check(vector)
+            self._check(scope, vector)
             self._forget(id)
             block = self._blocks.get(scope)
             if block is None:
@@ -98,10 +98,10 @@ class VectorIndex:
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> list[tuple[str, float]]:
         """Return up to ``limit`` fresh ids with their cosine, best first."""
         with self._lock:
-            if self._scopes:
-                self._check(vector)
+            self._sweep(now)
+            self._check(scope, vector)
             block = self._blocks.get(scope)
-            if block is None or not block.ids:
+            if block is None:
                 return []
             size = len(block.ids)
             scores = block.vectors[:size] @ vector
@@ -109,11 +109,19 @@ class VectorIndex:
             rows = _best(scores, limit)
             return [(block.ids[row], float(np.clip(scores[row], -1.0, 1.0))) for row in rows]
 
-    def _check(self, vector: Vector) -> None:
-        if not self._scopes:
-            self._dims = len(vector)
-        elif len(vector) != self._dims:
-            raise DimensionMismatch(self._dims, len(vector))
+    def _check(self, scope: str, vector: Vector) -> None:
+        block = self._blocks.get(scope)
+        if block is not None and block.vectors.shape[1] != len(vector):
+            raise DimensionMismatch(block.vectors.shape[1], len(vector))
+
+    def _sweep(self, now: float) -> None:
+        """Scopes that nobody asks for again would keep their expired vectors for ever."""
+        if now < self._swept + _SWEEP_EVERY:
+            return
+        self._swept = now
+        for block in list(self._blocks.values()):
+            for row in np.flatnonzero(block.expires[: len(block.ids)] <= now)[::-1]:
+                self._forget(block.ids[row])
 
     def _forget(self, id: str) -> None:
         scope = self._scopes.pop(id, None)

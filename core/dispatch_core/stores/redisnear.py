@@ -122,7 +122,7 @@ class RedisNearStore:
         if vector is not None:
             # Loaded before the first write, so that a vector of a wrong length is refused, not stored.
             yield from self._follow()
-            self._index.check(vector)
+            self._index.check(entry.scope, vector)
         expires_ms = 0 if entry.expires is None else max(1, math.ceil(entry.expires * 1000))
         change = self._change("put", entry.id, expires_ms, *_fields(entry, vector))
         [number] = yield from self._redis.send(change)

@@ -43,7 +43,7 @@ class SQLiteStore(BlockingStore):
         self._lock = threading.RLock()
         self._index = VectorIndex()
         self._seen = -1
-        with _wrapped("open", self._lock):
+        with _wrapped(f"open {path}", self._lock):
             self._db = sqlite3.connect(str(path), timeout=timeout, check_same_thread=False, isolation_level=None)
             # The first process turns WAL on; with a busy file that is worth a longer wait than a lookup is.
             self._db.execute("PRAGMA busy_timeout = 5000")

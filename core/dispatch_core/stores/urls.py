@@ -23,5 +23,6 @@ def store_from_url(url: str) -> VectorStore:
         return RedisNearStore(url)
     scheme = url.partition("://")[0]
     raise ConfigError(
-        f"unknown store {scheme!r}; known are memory://, sqlite:///file.db, redis://, rediss:// and unix://"
+        f"unknown store {scheme!r}; known are memory://, sqlite:///file.db (three slashes), redis://, rediss:// and "
+        "unix://"
     )
