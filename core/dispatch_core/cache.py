@@ -78,6 +78,10 @@ class SemanticCache:
     async def aclose(self) -> None:
         await self.stored_in.aclose()
 
+    def fresh(self, entry: Entry) -> bool:
+        """Is the entry to be served by this cache's clock?"""
+        return entry.fresh(self._clock())
+
     def unseen(self, query: Query) -> Miss:
         """A miss without a lookup: to store an answer when the lookup failed or was skipped."""
         model = self.embedder.model if self.embedder else _NO_ENCODER

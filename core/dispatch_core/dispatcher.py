@@ -163,7 +163,7 @@ class Dispatcher:
     def _lookup(self, cache: SemanticCache, query: Query) -> Flow[Match | Miss]:
         unseen = cache.unseen(query)
         entry = self._under_way.get(unseen.id)
-        if entry is not None:
+        if entry is not None and cache.fresh(entry):
             return Match(entry, 1.0, exact=True)
         return (yield from self._safely(cache.lookup_flow(query), unseen))
 
