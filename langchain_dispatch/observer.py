@@ -128,8 +128,10 @@ class Observer(BaseCallbackHandler):
         call.limiter, call.reservation = limiter, reservation
         self._open[call.run_id] = call
 
-    def watch(self, call: Call) -> None:
-        """Settle when the current task ends without a word: a cancelled ``ainvoke`` reports neither end nor error."""
+    async def ahold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
+        """And settle when the current task ends without a word: a cancelled ``ainvoke`` reports neither end nor
+        error."""
+        self.hold(call, limiter, reservation)
         task = asyncio.current_task()
         if task is not None:
             callback = partial(self._task_ended, call)

@@ -6,7 +6,9 @@ from typing import Any
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from dispatch_core import ConfigError, LimiterStats, LimitExceeded, TokenLimiter
+from dispatch_core import LimiterStats, LimitExceeded, TokenLimiter
+from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.limit import limiter_of
 from dispatch_core.types import Cost
 from langchain_dispatch.observer import Call, observer
 
@@ -33,48 +35,37 @@ class TokenRateLimiter(BaseRateLimiter):
         timeout: float | None = None,
         **settings: Any,
     ) -> None:
-        if limiter is not None and (rpm is not None or tpm is not None or settings):
-            raise ConfigError("give either a limiter or its settings, not both")
-        self.limiter = limiter or TokenLimiter(rpm=rpm, tpm=tpm, **settings)
+        self.limiter = limiter_of(limiter, rpm=rpm, tpm=tpm, **settings)
         self._timeout = timeout
         self._observer = observer()
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        call = self._observer.claim()
-        cost = self._cost(call)
-        try:
-            reservation = self.limiter.acquire(cost, timeout=self._patience(blocking))
-        except LimitExceeded:
-            if blocking:
-                raise
-            return False
-        if call is not None:
-            self._observer.hold(call, self.limiter, reservation)
-        else:
-            reservation.settle(None)
-        return True
+        """Wait for a turn. Raises `LimitExceeded` and `RequestTooLarge`; False only if not ``blocking``."""
+        return run(self._acquire(blocking))
 
     async def aacquire(self, *, blocking: bool = True) -> bool:
-        call = self._observer.claim()
-        cost = self._cost(call)
-        try:
-            reservation = await self.limiter.aacquire(cost, timeout=self._patience(blocking))
-        except LimitExceeded:
-            if blocking:
-                raise
-            return False
-        if call is not None:
-            self._observer.hold(call, self.limiter, reservation)
-            self._observer.watch(call)
-        else:
-            reservation.settle(None)
-        return True
+        return await arun(self._acquire(blocking))
 
     def stats(self) -> LimiterStats:
         return self.limiter.stats()
 
-    def _patience(self, blocking: bool) -> float | None:
-        return self._timeout if blocking else 0.0
+    def _acquire(self, blocking: bool) -> Flow[bool]:
+        limiter, observer = self.limiter, self._observer
+        call = observer.claim()
+        cost = self._cost(call)
+        timeout = self._timeout if blocking else 0.0
+        try:
+            reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=timeout)
+        except LimitExceeded:
+            if blocking:
+                raise
+            return False
+        if call is None:
+            # Nothing will report the end of this call.
+            reservation.settle(None)
+        else:
+            yield from step(observer.hold, observer.ahold, call, limiter, reservation)
+        return True
 
     def _cost(self, call: Call | None) -> Cost:
         """Without an announced call (a caller of ours outside a model) one typical request is reserved."""

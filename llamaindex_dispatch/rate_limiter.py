@@ -29,9 +29,9 @@ from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.events.span import SpanDropEvent
 
-from dispatch_core import ConfigError, LimiterStats, TokenLimiter
+from dispatch_core import LimiterStats, TokenLimiter
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.limit import feedback_of
+from dispatch_core.limit import feedback_of, limiter_of
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.types import Cost, Usage
 from llamaindex_dispatch.cost import expected
@@ -142,9 +142,7 @@ class TokenRateLimiter(BaseRateLimiter):
         timeout: float | None = None,
         **settings: Any,
     ) -> None:
-        if limiter is not None and (rpm is not None or tpm is not None or settings):
-            raise ConfigError("give either a limiter or its settings, not both")
-        self.limiter = limiter or TokenLimiter(rpm=rpm, tpm=tpm, **settings)
+        self.limiter = limiter_of(limiter, rpm=rpm, tpm=tpm, **settings)
         self.timeout = timeout
         _attach()
 

@@ -27,8 +27,8 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.rate_limiter import TokenBucketRateLimiter
 from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
-from llama_index.llms.openai import OpenAI
 from llama_index_instrumentation import get_dispatcher
+from llamaindex_models import close_clients, openai_at
 from pydantic import BaseModel, PrivateAttr
 
 from dispatch_core import (
@@ -50,8 +50,6 @@ from llamaindex_dispatch import (
     shared,
 )
 
-_made: list[OpenAI] = []
-
 
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
@@ -62,18 +60,7 @@ def sim() -> Iterator[Simulator]:
 @pytest.fixture(autouse=True)
 async def _close_clients() -> AsyncIterator[None]:
     yield
-    while _made:
-        llm = _made.pop()
-        if llm._client is not None:
-            llm._client.close()
-        if llm._aclient is not None:
-            await llm._aclient.close()
-
-
-def openai_at(url: str, **settings: Any) -> OpenAI:
-    llm = OpenAI(**{"model": "gpt-4o-mini", "api_base": url, "api_key": "k", "max_retries": 0, **settings})
-    _made.append(llm)
-    return llm
+    await close_clients()
 
 
 def exact_cache() -> SemanticCache:

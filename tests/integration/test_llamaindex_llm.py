@@ -14,7 +14,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
-from llama_index.llms.openai import OpenAI
+from llamaindex_models import close_clients, openai_at
 
 from dispatch_core import (
     ConfigError,
@@ -41,24 +41,10 @@ def sim() -> Iterator[Simulator]:
         yield simulator
 
 
-_made: list[OpenAI] = []
-
-
-def openai_at(url: str, **settings: Any) -> OpenAI:
-    llm = OpenAI(**{"model": "gpt-4o-mini", "api_base": url, "api_key": "k", "max_retries": 0, **settings})
-    _made.append(llm)
-    return llm
-
-
 @pytest.fixture(autouse=True)
 async def _close_clients() -> AsyncIterator[None]:
     yield
-    while _made:
-        llm = _made.pop()
-        if llm._client is not None:
-            llm._client.close()
-        if llm._aclient is not None:
-            await llm._aclient.close()
+    await close_clients()
 
 
 def exact_cache() -> SemanticCache:

@@ -13,14 +13,13 @@ from llama_index.core import MockEmbedding
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import MockLLM
 from llama_index.llms.openai import OpenAI
+from llamaindex_models import close_clients, openai_at
 
 from dispatch_core import ConfigError, HashingEmbedder, LimitExceeded, MemoryStore, SemanticCache, TokenLimiter
 from dispatch_core.simulate import Simulator, SimulatorConfig
 from dispatch_core.types import Cost
 from llamaindex_dispatch import DispatchLLM, TokenRateLimiter
 from llamaindex_dispatch.rate_limiter import Held, Ledger, _ledger
-
-_made: list[OpenAI] = []
 
 
 @pytest.fixture
@@ -32,19 +31,11 @@ def sim() -> Iterator[Simulator]:
 @pytest.fixture(autouse=True)
 async def _close_clients() -> AsyncIterator[None]:
     yield
-    while _made:
-        llm = _made.pop()
-        if llm._client is not None:
-            llm._client.close()
-        if llm._aclient is not None:
-            await llm._aclient.close()
+    await close_clients()
 
 
 def limited(url: str, limiter: TokenRateLimiter, **settings: Any) -> OpenAI:
-    defaults = {"model": "gpt-4o-mini", "api_base": url, "api_key": "k", "max_retries": 0}
-    llm = OpenAI(**{**defaults, "rate_limiter": limiter, **settings})
-    _made.append(llm)
-    return llm
+    return openai_at(url, **{"rate_limiter": limiter, **settings})
 
 
 def generous(**settings: Any) -> TokenRateLimiter:

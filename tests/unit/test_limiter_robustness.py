@@ -76,7 +76,6 @@ def test_the_wait_in_a_refusal_counts_only_those_ahead() -> None:
         flow.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork has no forked children")
 def test_a_forked_child_has_an_empty_queue() -> None:
     limiter = TokenLimiter(rpm=600, burst=0.1)
     limiter.acquire(Cost(1)).settle()
