@@ -164,10 +164,22 @@ async def _whole(delivery: Delivery) -> web.Response:
     return web.json_response(body, headers=delivery.headers)
 
 
+class _Stream(web.StreamResponse):
+    """A response whose last bytes leave when its handler is done: who has read the end finds the request counted."""
+
+    def __init__(self, headers: dict[str, str], ending: bytes) -> None:
+        super().__init__(headers=headers)
+        self._ending = ending
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        ending, self._ending = self._ending, b""
+        await super().write_eof(ending + data)
+
+
 async def _stream(request: web.Request, delivery: Delivery) -> web.StreamResponse:
     """Server-sent events, each when its tokens are due; events due at the same time leave in one write."""
     chat, reply = delivery.chat, delivery.reply
-    response = web.StreamResponse(headers={**delivery.headers, "cache-control": "no-cache"})
+    response = _Stream({**delivery.headers, "cache-control": "no-cache"}, _ending(delivery).encode())
     response.content_type = "text/event-stream"
     response.charset = "utf-8"
     await _until(delivery, 0)
@@ -184,8 +196,6 @@ async def _stream(request: web.Request, delivery: Delivery) -> web.StreamRespons
         delivery.produced = made * chat.n
     await response.write("".join(waiting).encode())
     await _until(delivery, reply.tokens)
-    await response.write(_ending(delivery).encode())
-    await response.write_eof()
     return response
 
 
