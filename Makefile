@@ -34,8 +34,11 @@ test-wheel: $(VENV)/.dev  ## the built wheel alone, without any extra, in an emp
 simulate: $(VENV)/.demo  ## a rate-limited provider on port 8089
 	$(VENV)/bin/dispatcher simulate --rpm 600 --tpm 60000 $(ARGS)
 
-bench-limiter: $(VENV)/.bench  ## every limiter before every kind of provider, in virtual time
+bench-limiter: $(VENV)/.bench  ## every limiter before every kind of provider, in virtual time; then on one Redis
 	$(PY) -m benchmarks.limiter $(ARGS)
+	$(PY) -m benchmarks.limiter.cost
+	$(PY) -m benchmarks.limiter.redis_cost
+	$(PY) -m benchmarks.limiter.processes
 
 clean:
 	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -53,6 +56,6 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.demo
+$(VENV)/.bench: $(VENV)/.dev
 	$(PIP) --editable '.[bench]'
 	@touch $@

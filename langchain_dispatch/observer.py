@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,6 +47,8 @@ class Call:
     limiter: Limiter | None = None
     reservation: Reservation | None = None
     streamed: list[str] = field(default_factory=list)
+    sent: float = 0.0
+    first_token: float | None = None
     unwatch: Callable[[], object] = lambda: None
 
     def cost(self, limiter: Limiter) -> Cost:
@@ -62,9 +65,9 @@ class Call:
         model = self.params.get("model") or self.params.get("model_name") or ""
         return limiter.estimate("\n".join(parts), max_tokens=most, model=str(model))
 
-    def settle(self, usage: Usage | None) -> None:
+    def settle(self, usage: Usage | None, headers: Mapping[str, str] | None = None) -> None:
         if self.reservation is not None:
-            self.reservation.settle(usage)
+            self.reservation.settle(usage, headers, first_token=self.first_token)
 
 
 class Observer(BaseCallbackHandler):
@@ -92,25 +95,30 @@ class Observer(BaseCallbackHandler):
 
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._open.get(run_id)
-        if call is not None and isinstance(token, str):
+        if call is None:
+            return
+        if call.first_token is None:
+            call.first_token = time.monotonic() - call.sent
+        if isinstance(token, str):
             call.streamed.append(token)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._close(run_id)
         if call is not None and call.limiter is not None and call.reservation is not None:
-            usage = usage_of([generation for batch in response.generations for generation in batch])
+            generations = [generation for batch in response.generations for generation in batch]
+            usage = usage_of(generations)
             if usage is None and call.streamed:
                 usage = _usage_of_text(call.limiter, call.reservation, "".join(call.streamed))
-            call.settle(usage)
+            call.settle(usage, _headers_of(generations))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._close(run_id)
         if call is None or call.limiter is None:
             return
-        call.settle(None)
         feedback = feedback_of(error)
         if feedback is not None:
-            call.limiter.observe(feedback)
+            call.limiter.observe(feedback, call.reservation)
+        call.settle(None)
 
     def claim(self) -> Call | None:
         """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
@@ -125,7 +133,7 @@ class Observer(BaseCallbackHandler):
 
     def hold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
         """Remember the reservation until the call ends."""
-        call.limiter, call.reservation = limiter, reservation
+        call.limiter, call.reservation, call.sent = limiter, reservation, time.monotonic()
         self._open[call.run_id] = call
 
     async def ahold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
@@ -176,6 +184,16 @@ def observer() -> Observer:
             register_configure_hook(_hook, inheritable=False)
             _registered.set()
     return _observer
+
+
+def _headers_of(generations: Sequence[Any]) -> Mapping[str, str] | None:
+    """The response's headers, which models keep only when asked to (``include_response_headers=True``)."""
+    for generation in generations:
+        message = getattr(generation, "message", None)
+        headers = getattr(message, "response_metadata", {}).get("headers")
+        if isinstance(headers, Mapping):
+            return headers
+    return None
 
 
 def _text(content: Any) -> str:

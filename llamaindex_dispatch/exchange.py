@@ -147,10 +147,10 @@ class Exchange(Generic[R]):
         yield from step(self._dispatcher.finish, self._dispatcher.afinish, ticket, payload, usage)
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
-        """Store nothing; the charge stays, for the provider may have counted the request."""
+        """Store nothing; the charge stays, for the provider may have counted the request, unless it was refused."""
+        feedback = feedback_of(error)
+        if feedback is not None and self._dispatcher.limiter is not None:
+            self._dispatcher.limiter.observe(feedback, ticket.reservation)
         self._dispatcher.abort(ticket)
         if self._ask.done is not None:
             self._ask.done()
-        feedback = feedback_of(error)
-        if feedback is not None and self._dispatcher.limiter is not None:
-            self._dispatcher.limiter.observe(feedback)

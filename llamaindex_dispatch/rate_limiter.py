@@ -84,10 +84,10 @@ class Ledger:
         held = self._take(span)
         if held is None:
             return
-        held.reservation.settle(None)
         feedback = None if error is None else feedback_of(error)
         if feedback is not None:
-            held.limiter.observe(feedback)
+            held.limiter.observe(feedback, held.reservation)
+        held.reservation.settle(None)
 
     def _take(self, span: str | None) -> Held | None:
         return None if span is None else self._held.pop(span, None)

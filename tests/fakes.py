@@ -124,7 +124,7 @@ class FakeReservation:
         self.cost = cost
         self.fate: list[Any] = []
 
-    def settle(self, usage: Usage | None = None) -> None:
+    def settle(self, usage: Usage | None = None, headers: object = None, *, first_token: object = None) -> None:
         self.fate.append(("settled", usage))
 
     def cancel(self) -> None:
@@ -152,7 +152,7 @@ class FakeLimiter:
     async def aacquire(self, cost: Cost, *, timeout: float | None = None) -> FakeReservation:
         return self.acquire(cost, timeout=timeout)
 
-    def observe(self, feedback: Feedback) -> None:
+    def observe(self, feedback: Feedback, reservation: object = None) -> None:
         pass
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from benchmarks.limiter.provider import Response, Send
 from benchmarks.limiter.styles import Style
 from benchmarks.limiter.workload import Request
-from dispatch_core import Feedback, TokenLimiter
+from dispatch_core import TokenLimiter
 from dispatch_core.limit.feedback import retry_after
 
 TRIES = 6
@@ -64,14 +64,13 @@ class Ours:
 
     async def call(self, request: Request, send: Send) -> Response:
         cost = self._limiter.estimate(request.text, max_tokens=request.max_tokens)
-        for _ in range(1 + TRIES):
-            async with self._limiter.reserve(cost, timeout=self._timeout) as reservation:
+        async with self._limiter.reserve(cost, timeout=self._timeout) as reservation:
+            for _ in range(TRIES):
                 response = await send(request)
-                self._limiter.observe(Feedback(response.status, retry_after(response.headers), response.headers))
-                if response.status != 429:
-                    reservation.settle(response.usage)
+                if not reservation.throttled(response.status, response.headers):
+                    reservation.settle(response.usage, response.headers)
                     return response
-                reservation.cancel()
+                await reservation.aagain()
         raise GaveUp
 
 

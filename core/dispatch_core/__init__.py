@@ -14,7 +14,16 @@ from dispatch_core.errors import (
     RequestTooLarge,
     StoreError,
 )
-from dispatch_core.limit import LimiterStats, TokenLimiter
+from dispatch_core.limit import (
+    GaugeStats,
+    LimiterStats,
+    Profile,
+    Refusal,
+    TokenEstimator,
+    TokenLimiter,
+    Verdict,
+    tiktoken_counter,
+)
 from dispatch_core.policy import Decision, Guarded, Policy, Threshold
 from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
@@ -33,6 +42,7 @@ __all__ = [
     "Entry",
     "Feedback",
     "Fit",
+    "GaugeStats",
     "Guarded",
     "HashingEmbedder",
     "LimitError",
@@ -45,8 +55,10 @@ __all__ = [
     "Miss",
     "MissingExtra",
     "Policy",
+    "Profile",
     "Query",
     "RedisNearStore",
+    "Refusal",
     "RequestTooLarge",
     "Reservation",
     "SQLiteStore",
@@ -56,8 +68,11 @@ __all__ = [
     "StoreError",
     "Threshold",
     "Ticket",
+    "TokenEstimator",
     "TokenLimiter",
     "Usage",
     "VectorStore",
+    "Verdict",
     "store_from_url",
+    "tiktoken_counter",
 ]

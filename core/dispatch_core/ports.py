@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Usage, Vector
@@ -76,8 +76,17 @@ class Reservation(Protocol):
     @property
     def cost(self) -> Cost: ...
 
-    def settle(self, usage: Usage | None = None) -> None:
-        """Replace the estimate by the real usage; None keeps the estimate. Idempotent."""
+    def settle(
+        self,
+        usage: Usage | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        first_token: float | None = None,
+    ) -> None:
+        """Replace the estimate by the real usage; None keeps the estimate. Idempotent.
+
+        ``headers`` are the response's, ``first_token`` is how many seconds after its start the answer began.
+        """
         ...
 
     def cancel(self) -> None:
@@ -96,6 +105,6 @@ class Limiter(Protocol):
 
     async def aacquire(self, cost: Cost, *, timeout: float | None = None) -> Reservation: ...
 
-    def observe(self, feedback: Feedback) -> None:
-        """Learn from a response of the provider."""
+    def observe(self, feedback: Feedback, reservation: Reservation | None = None) -> None:
+        """Learn from a response of the provider. What a refused call had reserved is given back."""
         ...

@@ -122,8 +122,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a provider's response said about its limits. ``retry_after`` is in seconds."""
+    """What a provider's response said about its limits. ``retry_after`` is in seconds.
+
+    ``dimension`` is the limit that it named: "requests", "tokens", "input_tokens", ...
+    """
 
     status: int
     retry_after: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    dimension: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call was refused for its rate: 429, 529, or a 503 that says when to come back."""
+        return self.status in (429, 529) or (self.status == 503 and self.retry_after is not None)

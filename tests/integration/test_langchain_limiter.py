@@ -139,6 +139,31 @@ def test_a_429_closes_the_gate_for_everyone() -> None:
     assert not limiter.acquire(blocking=False)
 
 
+def test_a_refused_call_is_charged_nothing() -> None:
+    limiter = TokenRateLimiter(**PLENTY)
+    with Simulator(SimulatorConfig(latency=0, rpm=1)) as strict:
+        model = model_of(strict, limiter)
+        answer = model.invoke("the only one")
+        with pytest.raises(openai.RateLimitError):
+            model.invoke("one too many")
+    stats = limiter.stats()
+    assert (stats.requests_used, stats.tokens_used) == (1, spent(answer))
+
+
+def test_the_headers_of_an_answer_correct_a_limit_configured_too_high(limiter: TokenRateLimiter) -> None:
+    limiter = TokenRateLimiter(tpm=100_000)
+    with Simulator(SimulatorConfig(latency=0, tpm=50_000)) as strict:
+        model_of(strict, limiter, include_response_headers=True).invoke("How do I bake bread?")
+    assert limiter.stats().gauges["tokens"].share == pytest.approx(0.5)
+
+
+def test_the_first_tokens_of_streams_steer_how_many_calls_go_at_once(provider: Simulator) -> None:
+    limiter = TokenRateLimiter(concurrency=8)
+    for _ in range(3):
+        list(model_of(provider, limiter).stream("How do I bake bread?"))
+    assert (limiter.stats().admitted, limiter.stats().open) == (3, 0)
+
+
 def test_a_spent_budget_does_not_close_the_gate(limiter: TokenRateLimiter) -> None:
     limiter.limiter.observe(Feedback(200))
     assert limiter.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""Invariants of the limiter in virtual time, for any order of events."""
+"""Invariants of the limiter in virtual time, for any order of events, in every way of counting."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ from typing import Any
 
 import pytest
 from fakes import Clock
-from hypothesis import assume, given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dispatch_core import Cost, Feedback, LimitExceeded, RequestTooLarge, TokenLimiter, Usage
-from dispatch_core.limit.bucket import Dimension, WindowQuota
+from dispatch_core import Cost, LimitExceeded, RequestTooLarge, TokenLimiter, Usage
+from dispatch_core.limit.profile import profile_named
 
-WINDOW, BURST = 10.0, 2.0
 REQUESTS, TOKENS = 8.0, 100.0
 CLOSE = 1e-6
+_SOONEST = 1e-9
+_OVERDUE = 0.5
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
-    """One call and where it is: asleep in the queue until ``wakes``, or admitted with a reservation."""
+    """One call and where it is: asleep in the line until ``wakes``, or admitted."""
 
-    cost: Cost
-    flow: Any
+    held: Any
+    flow: Any = None
     waiter: Any = None
+    slept: float = 0.0
     wakes: float = math.inf
-    reservation: Any = None
+    deadline: float = math.inf
+
+    @property
+    def kind(self) -> tuple[float, str, bool]:
+        return self.held.priority, self.held.key, self.held.since is not None
 
 
-@dataclass
+@dataclass(eq=False)
 class Charged:
     """What a call was charged, as the provider would count it."""
 
@@ -45,32 +51,55 @@ class Charged:
 class LimiterMachine(RuleBasedStateMachine):
     """Steps the flows of many callers by hand: a step is a sleep, and the machine decides when sleepers wake."""
 
+    profile = "window"
+    window = 10.0
+    burst: Any = 2.0
+    slots: float | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.elapsed = 0.0
         self.clock = Clock(1_000.0)
         self.latest = self.clock.now
+        profile = profile_named(self.profile)
+        self.windowed = profile.counting == "window"
+        self.catch_up = profile.catch_up if self.burst == "auto" else 0.0
         self.limiter = TokenLimiter(
-            rpm=REQUESTS * 60 / WINDOW, tpm=TOKENS * 60 / WINDOW, window=WINDOW, burst=BURST, clock=self.clock
+            rpm=REQUESTS * 60 / self.window,
+            tpm=TOKENS * 60 / self.window,
+            concurrency=self.slots,
+            profile=profile,
+            window=self.window,
+            burst=self.burst,
+            weights={"heavy": 2.0},
+            clock=self.clock,
         )
+        self.desk = self.limiter._desk
         self.waiting: list[Call] = []
         self.open: list[tuple[Call, Charged]] = []
+        self.refused: list[Call] = []
         self.charged: list[Charged] = []
         self.largest = 0.0
         self.gate = -math.inf
+        self.learned = False
 
     # Events
 
-    @rule(prompt=st.integers(0, 60), output=st.integers(0, 60), timeout=st.none() | st.sampled_from([0.0, 1.0, 15.0]))
-    def ask(self, prompt: int, output: int, timeout: float | None) -> None:
+    @rule(
+        prompt=st.integers(0, 60),
+        output=st.integers(0, 60),
+        timeout=st.none() | st.sampled_from([0.0, 1.0, 15.0]),
+        priority=st.sampled_from([0, 0, 1]),
+        key=st.sampled_from(["", "heavy"]),
+    )
+    def ask(self, prompt: int, output: int, timeout: float | None, priority: float, key: str) -> None:
         cost = Cost(prompt, output)
-        call = Call(cost, self.limiter.acquire_flow(cost, timeout))
         if cost.tokens > TOKENS:
             with pytest.raises(RequestTooLarge):
-                next(call.flow)
+                self.limiter.reserve(cost)
             return
-        self.waiting.append(call)
-        self._resume(call)
+        call = Call(self.limiter.reserve(cost, timeout=timeout, priority=priority, key=key))
+        self._enter(call, timeout)
         if timeout == 0:
             assert call not in self.waiting
         self._run_all()
@@ -82,7 +111,7 @@ class LimiterMachine(RuleBasedStateMachine):
             first = min((call.wakes for call in self.waiting), default=math.inf)
             if first > until:
                 break
-            self._move(max(0.0, first - self.elapsed) + 1e-9)
+            self._move(max(0.0, first - self.elapsed) + _SOONEST)
             self._run_all()
         self._move(max(0.0, until - self.elapsed))
 
@@ -93,20 +122,20 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), share=st.floats(0, 1))
     def a_call_is_settled(self, data: st.DataObject, share: float) -> None:
-        call, charged = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-        used = int(call.cost.tokens * share)
-        for tokens in (used, 0, call.cost.tokens):
-            call.reservation.settle(Usage(tokens, 0))
-        call.reservation.cancel()
+        call, charged = self._pick(data, self.open)
+        used = int(call.held.cost.tokens * share)
+        for tokens in (used, 0, call.held.cost.tokens):
+            call.held.settle(Usage(tokens, 0))
+        call.held.cancel()
         self._refund(charged, used)
         self._run_all()
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def a_call_is_given_back(self, data: st.DataObject) -> None:
-        call, charged = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-        call.reservation.cancel()
-        call.reservation.settle(Usage(1_000_000, 0))
+        call, charged = self._pick(data, self.open)
+        call.held.cancel()
+        call.held.settle(Usage(1_000_000, 0))
         charged.requests = 0.0
         self._refund(charged, 0)
         self._run_all()
@@ -114,27 +143,45 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def a_waiting_call_is_cancelled(self, data: st.DataObject) -> None:
-        call = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
-        with pytest.raises(asyncio.CancelledError):
-            call.flow.throw(asyncio.CancelledError())
+        self._cancel(self._pick(data, self.waiting))
         self._run_all()
 
     @precondition(lambda self: self.waiting)
-    @rule(data=st.data())
-    def a_call_is_cancelled_as_it_is_admitted(self, data: st.DataObject) -> None:
+    @rule()
+    def a_call_is_cancelled_as_it_is_admitted(self) -> None:
         """The cancellation comes after the admission, before the caller could take note of it."""
-        call = self.waiting[0]
-        self._move(max(0.0, call.wakes - self.elapsed) + 1e-9 if call.wakes < math.inf else 0.0)
-        self.limiter._alone(lambda: self.limiter._admit(self.clock.now))
-        self.waiting.pop(0)
-        with pytest.raises(asyncio.CancelledError):
-            call.flow.throw(asyncio.CancelledError())
+        head = next(call for call in self.waiting if self.desk.line.head() is call.waiter)
+        self._move(max(0.0, head.wakes - self.elapsed) + _SOONEST if head.wakes < math.inf else 0.0)
+        self.desk.serial.alone(lambda: self.desk._admit(self.clock.now))
+        self.waiting.remove(head)
+        self._cancel(head)
         self._run_all()
 
     @rule(seconds=st.floats(0, 5))
-    def the_provider_refuses(self, seconds: float) -> None:
-        self.limiter.observe(Feedback(429, seconds))
-        self.gate = max(self.gate, self.clock.now + seconds)
+    def the_provider_refuses_somebody_else(self, seconds: float) -> None:
+        self.limiter.throttled(429, {"retry-after": f"{seconds:.3f}"})
+        self.gate = max(self.gate, self.clock.now + round(seconds, 3))
+        self.learned = True
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), seconds=st.floats(0, 5))
+    def the_provider_refuses_a_call(self, data: st.DataObject, seconds: float) -> None:
+        call, charged = self._pick(data, self.open)
+        assert call.held.throttled(429, {"retry-after": f"{seconds:.3f}"})
+        self.gate = max(self.gate, self.clock.now + round(seconds, 3))
+        self.learned = True
+        charged.requests = 0.0
+        self._refund(charged, 0)
+        self.refused.append(call)
+        self._run_all()
+
+    @precondition(lambda self: self.refused)
+    @rule(data=st.data())
+    def a_refused_call_comes_again(self, data: st.DataObject) -> None:
+        call = self._pick(data, self.refused)
+        self.limiter._renew(call.held, again=True)
+        self._enter(Call(call.held), call.held.timeout)
+        self._run_all()
 
     # Invariants
 
@@ -142,19 +189,25 @@ class LimiterMachine(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         stats = self.limiter.stats()
         assert (stats.waiting, stats.open) == (len(self.waiting), len(self.open))
-        assert stats.tokens_used <= TOKENS + CLOSE
-        assert stats.requests_used <= REQUESTS + CLOSE
+        if self.windowed:
+            assert stats.tokens_used <= TOKENS + CLOSE
+            assert stats.requests_used <= REQUESTS + CLOSE
+        if self.slots is not None:
+            assert stats.gauges["concurrency"].used == len(self.open) <= self.slots
 
     @invariant()
     def no_window_holds_more_than_the_limit(self) -> None:
+        if not self.windowed:
+            return
         for end in [charged.at for charged in self.charged]:
-            inside = [c for c in self.charged if end - WINDOW < c.at <= end]
+            inside = [c for c in self.charged if end - self.window < c.at <= end]
             assert sum(c.tokens for c in inside) <= TOKENS + CLOSE
             assert sum(c.requests for c in inside) <= REQUESTS + CLOSE
 
     @invariant()
     def no_interval_holds_more_than_the_burst_and_the_rate(self) -> None:
-        burst, rate = TOKENS / WINDOW * BURST, TOKENS / WINDOW
+        seconds = 2.0 if self.burst == "auto" else self.burst
+        burst, rate = max(1.0, TOKENS / self.window * seconds), TOKENS / self.window * (1 + self.catch_up)
         flows = [(c.at, c.tokens + sum(amount for _, amount in c.refunds)) for c in self.charged]
         flows += [(at, -amount) for c in self.charged for at, amount in c.refunds]
         for start in {at for at, _ in flows}:
@@ -163,29 +216,39 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_sleeps_while_the_head_fits(self) -> None:
-        if not self.waiting:
+        """Or hardly: what is caught up, or comes back after a refusal, comes a little before it was foreseen."""
+        if not self.waiting or self.learned:
             return
-        head, limiter = self.waiting[0], self.limiter
-        assert limiter._queue[0] is head.waiter
-        fits_in = max(limiter._quota.wait(head.waiter.amounts, self.clock.now), limiter._gate - self.clock.now)
-        assert fits_in > 0
-        assert head.wakes <= self.elapsed + fits_in + CLOSE
+        waiter = self.desk.line.head()
+        [head] = [call for call in self.waiting if call.waiter is waiter]
+        fits_in = self.desk.quota.wait(waiter.held.charge.amounts, self.clock.now)
+        early = self.catch_up * (head.wakes - head.slept) if self.catch_up else 0.0
+        assert fits_in > 0 or early > 0
+        assert head.wakes <= self.elapsed + fits_in + early + CLOSE
 
     def teardown(self) -> None:
         """In the end everyone is admitted or refused, whatever came before."""
         for _ in range(10_000):
             if not self.waiting:
                 break
-            first = min(call.wakes for call in self.waiting)
-            assert first < math.inf, "everybody sleeps and nobody will ever wake them"
-            self._move(max(0.0, first - self.elapsed) + 1e-6)
+            for call, _ in self.open[: len(self.open) if self.slots is not None else 0]:
+                call.held.settle(None)
+                self.open = [(other, charged) for other, charged in self.open if other is not call]
+            self._run_all()
+            first = min((call.wakes for call in self.waiting), default=self.elapsed)
+            assert first < math.inf or self.open, "everybody sleeps and nobody will ever wake them"
+            if first < math.inf:
+                self._move(max(0.0, first - self.elapsed) + CLOSE)
             self._run_all()
         assert not self.waiting
         for call, _ in self.open:
-            call.reservation.settle(None)
+            call.held.settle(None)
         assert self.limiter.stats().open == 0
 
     # The world
+
+    def _pick(self, data: st.DataObject, among: list[Any]) -> Any:
+        return among.pop(data.draw(st.integers(0, len(among) - 1)))
 
     def _move(self, seconds: float) -> None:
         self.elapsed += seconds
@@ -195,6 +258,20 @@ class LimiterMachine(RuleBasedStateMachine):
     def _refund(self, charged: Charged, used: float) -> None:
         charged.refunds.append((self.latest, charged.tokens - used))
         charged.tokens = used
+
+    def _cancel(self, call: Call) -> None:
+        with pytest.raises(asyncio.CancelledError):
+            call.flow.throw(asyncio.CancelledError())
+        assert not call.held.charge.open
+
+    def _enter(self, call: Call, timeout: float | None) -> None:
+        if self.desk.enter_at_once(call.held.charge):
+            self._admitted(call)
+            return
+        call.deadline = math.inf if timeout is None else self.clock.now + timeout
+        call.flow = self.desk.queue_up(call.held)
+        self.waiting.append(call)
+        self._resume(call)
 
     def _run_all(self) -> None:
         """Let everyone run who was woken or whose time has come, until all sleep. Later ones first, to be unfair."""
@@ -209,112 +286,79 @@ class LimiterMachine(RuleBasedStateMachine):
     def _resume(self, call: Call) -> None:
         try:
             step = next(call.flow) if call.waiter is None else self._woken(call)
-        except StopIteration as admitted:
-            self._admit(call, admitted.value)
+        except StopIteration:
+            self._in_turn(call)
+            self.waiting.remove(call)
+            self._admitted(call)
         except LimitExceeded:
             self.waiting.remove(call)
         else:
             call.waiter = step.call.__self__
             [seconds] = step.args
-            call.wakes = math.inf if seconds is None else self.elapsed + max(seconds, 1e-9)
+            call.slept = self.elapsed
+            call.wakes = self.elapsed + max(seconds, _SOONEST)
+            up = call.waiter.admitted or self.desk.line.head() is call.waiter
+            assert up or seconds >= min(_OVERDUE, call.deadline - self.clock.now) - CLOSE, "two mind the clock"
 
     def _woken(self, call: Call) -> Any:
         call.waiter._woken = False
         return call.flow.send(None)
 
-    def _admit(self, call: Call, reservation: Any) -> None:
-        earlier = self.waiting[: self.waiting.index(call)]
-        assert all(other.waiter.charge is not None for other in earlier), "not first come, first served"
-        assert self.clock.now >= self.gate, "admitted while the provider refuses"
-        self.waiting.remove(call)
-        call.reservation = reservation
-        charged = Charged(reservation._charge.at, call.cost.tokens)
+    def _in_turn(self, call: Call) -> None:
+        """Who came before and is of the same kind went before; who comes again went before everybody."""
+        others = [other for other in self.waiting if other is not call and not other.waiter.admitted]
+        again = [other for other in others if other.waiter.again]
+        if call.held.since is not None:
+            sooner = any(other.held.since < call.held.since for other in again)
+            assert not sooner, "who comes again goes in the order of the first time"
+        else:
+            assert not again, "somebody comes again and waits"
+            earlier = self.waiting[: self.waiting.index(call)]
+            assert not any(other in others and other.kind == call.kind for other in earlier), (
+                "first come, first served"
+            )
+
+    def _admitted(self, call: Call) -> None:
+        charge = call.held.charge
+        assert charge.at >= self.gate, "admitted while the provider refuses"
+        charged = Charged(charge.at, call.held.cost.tokens)
         self.largest = max(self.largest, charged.tokens)
         self.charged.append(charged)
         self.open.append((call, charged))
 
 
-LimiterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestLimiter = LimiterMachine.TestCase
+class ThatCatchesUp(LimiterMachine):
+    burst = "auto"
 
 
-# The arithmetic alone
-
-AMOUNTS = st.integers(0, 40)
-GAPS = st.floats(0, 6)
-
-
-def _quota() -> WindowQuota:
-    return WindowQuota([Dimension("tokens", 40.0, 10.0, 12.0)], window=10.0, pad=0.5)
+class OfAMinute(LimiterMachine):
+    window = 60.0
+    burst = "auto"
 
 
-def _is_full(quota: WindowQuota) -> bool:
-    return any(dimension.level >= dimension.burst for dimension in quota.dimensions)
+class OfABucket(LimiterMachine):
+    profile = "bucket"
 
 
-@given(AMOUNTS, st.data(), st.lists(st.tuples(GAPS, st.integers(1, 20)), max_size=5), GAPS)
-def test_reserving_and_settling_equals_having_charged_what_was_used(reserved, data, between, last):
-    """As long as the bucket was not full again meanwhile; what overflowed cannot be told from what was saved."""
-    used = data.draw(st.integers(0, reserved))
-    settled, charged = _quota(), _quota()
-    charge, now = settled.charge([reserved], 0.0), 0.0
-    charged.charge([used], 0.0)
-    for gap, amount in between:
-        now += gap
-        for quota in (settled, charged):
-            quota.wait([0], now)
-        assume(not _is_full(charged))
-        for quota in (settled, charged):
-            quota.charge([amount], now)
-    settled.wait([0], now)
-    settled.settle(charge, [used])
-    for probe in (0, 1, 12, 40):
-        assert settled.wait([probe], now + last) == pytest.approx(charged.wait([probe], now + last), abs=CLOSE)
+class OfABucketOfAMinute(LimiterMachine):
+    profile = "bucket"
+    window = 60.0
 
 
-@given(st.lists(st.tuples(GAPS, AMOUNTS), max_size=12), st.floats(0, 30))
-def test_waiting_as_long_as_told_is_enough(charges, later):
-    quota, now = _quota(), 0.0
-    for gap, amount in charges:
-        now += gap
-        told = quota.wait([amount], now)
-        now += told
-        assert quota.wait([amount], now) == 0
-        quota.charge([amount], now)
-    assert quota.wait([40], now + later) <= 10.5 + 40 / 4
+class WithSlots(LimiterMachine):
+    slots = 3.0
 
 
-@given(st.lists(st.tuples(GAPS, AMOUNTS), max_size=12), AMOUNTS)
-def test_waiting_less_than_told_is_not_enough(charges, amount):
-    quota, now = _quota(), 0.0
-    for gap, charged in charges:
-        now += gap + quota.wait([charged], now + gap)
-        quota.charge([charged], now)
-    told = quota.wait([amount], now)
-    assume(told > CLOSE)
-    assert quota.wait([amount], now + 0.99 * told) > 0
+TestAWindow = LimiterMachine.TestCase
+TestAWindowThatCatchesUp = ThatCatchesUp.TestCase
+TestAWindowOfAMinute = OfAMinute.TestCase
+TestABucket = OfABucket.TestCase
+TestABucketOfAMinute = OfABucketOfAMinute.TestCase
+TestAWindowWithSlots = WithSlots.TestCase
 
-
-@given(st.lists(st.tuples(st.floats(-20, 20), AMOUNTS), min_size=1, max_size=12))
-def test_a_jumping_clock_never_lets_more_through_than_its_furthest_reading(events):
-    quota, now, furthest, total = _quota(), 0.0, 0.0, 0
-    quota.wait([0], now)
-    for jump, amount in events:
-        now += jump
-        furthest = max(furthest, now)
-        if quota.wait([amount], now) == 0:
-            quota.charge([amount], now)
-            total += amount
-    assert total <= 12 + 40 + 4 * furthest + CLOSE
-
-
-@given(AMOUNTS, AMOUNTS, st.floats(0, 30))
-def test_a_cancel_leaves_the_state_as_if_it_never_came(before, cancelled, later):
-    with_it, without = _quota(), _quota()
-    for quota in (with_it, without):
-        quota.charge([before], 0.0)
-    charge = with_it.charge([cancelled], 0.0)
-    with_it.wait([0], later)
-    with_it.settle(charge, [0])
-    for probe in (0, 1, 12, 40):
-        assert with_it.wait([probe], later) == pytest.approx(without.wait([probe], later), abs=CLOSE)
+TestAWindow.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestAWindowThatCatchesUp.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestAWindowOfAMinute.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestABucket.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestABucketOfAMinute.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAWindowWithSlots.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -1,7 +1,23 @@
 """Token-aware limits: admit calls so that a provider's quota is used and never exceeded."""
 
+from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.limit.feedback import feedback_of
 from dispatch_core.limit.given import limiter_of
-from dispatch_core.limit.local import LimiterStats, TokenLimiter
+from dispatch_core.limit.limiter import GaugeStats, LimiterStats, TokenLimiter
+from dispatch_core.limit.profile import PROFILES, Profile
+from dispatch_core.limit.tokenizer import tiktoken_counter
+from dispatch_core.limit.verdict import Refusal, Verdict
 
-__all__ = ["LimiterStats", "TokenLimiter", "feedback_of", "limiter_of"]
+__all__ = [
+    "PROFILES",
+    "GaugeStats",
+    "LimiterStats",
+    "Profile",
+    "Refusal",
+    "TokenEstimator",
+    "TokenLimiter",
+    "Verdict",
+    "feedback_of",
+    "limiter_of",
+    "tiktoken_counter",
+]

@@ -1,124 +1,136 @@
-"""Pure arithmetic of a quota; time is an argument, in seconds.
-
-The *window profile* is safe towards any way of counting: in every span of ``window`` seconds at most the limit is
-charged, and within it a pacing bucket spreads the charges, so that a burst never uses up the minute at its start.
-"""
+"""A limit that refills continuously, mirrored from the provider's headers. Pure arithmetic; time is an argument."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-# Floats round: whoever waited as long as `wait` said shall not be sent back for the last bit.
+from dispatch_core.limit.ceiling import Ceiling
+from dispatch_core.limit.headers import Reading
+from dispatch_core.limit.mirror import Mirror
+from dispatch_core.limit.quota import Charge, Mark, Plan
+
 _TINY = 1e-9
+# Four standard deviations of what is under way are kept free, two of the call itself.
+_VARIANCES, _OWN = 16.0, 4.0
+# Of what a server has more than we believed, half is taken at once: it may be on its way to others.
+_CAUTION = 0.5
 
 
-@dataclass(slots=True)
-class Charge:
-    """What one call was charged, per dimension. ``settled`` once the real amounts are known."""
+class BucketGauge:
+    """The mirror of a server whose level refills continuously up to ``limit``.
 
-    at: float
-    amounts: list[float]
-    settled: bool = False
-    live: bool = True
-
-
-@dataclass(slots=True)
-class Dimension:
-    """One limit: ``limit`` units in ``window`` seconds, paced through a bucket of ``burst`` units."""
-
-    name: str
-    limit: float
-    window: float
-    burst: float
-    used: float = 0.0
-    level: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.level = self.burst
-
-    @property
-    def rate(self) -> float:
-        return self.limit / self.window
-
-    def pace(self, amount: float) -> float:
-        """Seconds until the bucket allows the amount. One above the burst is admitted as debt from a full bucket."""
-        lack = min(amount, self.burst) - self.level
-        return lack / self.rate if lack > _TINY else 0.0
-
-
-class WindowQuota:
-    """Requests and tokens over a sliding window, admitted together or not at all. Not thread-safe.
-
-    ``pad`` seconds are added to the window, because the provider's clock starts when a request arrives, a little
-    after ours. A clock that jumps back mints no credit.
+    How full the server is nobody knows before its first headers: until then no more than ``burst`` units go at once.
     """
 
-    def __init__(self, dimensions: Sequence[Dimension], *, window: float, pad: float) -> None:
-        self.dimensions = list(dimensions)
-        self._span = window + pad
-        self._charges: deque[Charge] = deque()
-        self._now = -math.inf
+    __slots__ = (
+        "_at", "_corrected", "_free", "_least_free", "_most", "_noise", "_others", "burst", "ceiling", "estimated",
+        "full", "level", "limit", "name", "rate", "window",
+    )  # fmt: skip
 
-    def wait(self, amounts: Sequence[float], now: float) -> float:
-        """Seconds until these amounts fit, if nothing else is charged meanwhile; inf if they never will."""
-        now = self._advance(now)
-        waits = [0.0]
-        for index, (dimension, amount) in enumerate(zip(self.dimensions, amounts, strict=True)):
-            waits.append(dimension.pace(amount))
-            waits.append(self._until_expired(index, dimension.used + amount - dimension.limit, now))
-        return max(waits)
+    def __init__(
+        self, name: str, limit: float, *, window: float, burst: float, margin: float, estimated: bool = False
+    ) -> None:
+        self.name, self.limit, self.window = name, limit, window
+        self.rate = limit / window
+        self.burst = self.level = self.full = burst
+        self.estimated = estimated
+        self.ceiling = Ceiling()
+        self._least_free = margin
+        self._free = 0.0
+        self._others = Mirror()
+        # What the server has left if it was full at first and nobody else uses it: no header makes it more.
+        self._most = limit
+        self._corrected = self._noise = 0.0
+        self._at = -math.inf
 
-    def charge(self, amounts: Sequence[float], now: float) -> Charge:
-        now = self._advance(now)
-        charge = Charge(now, list(amounts))
-        self._charges.append(charge)
-        for dimension, amount in zip(self.dimensions, amounts, strict=True):
-            dimension.used += amount
-            dimension.level -= amount
-        return charge
+    @property
+    def used(self) -> float:
+        return self.full - self.level
 
-    def settle(self, charge: Charge, amounts: Sequence[float] | None) -> None:
-        """Rewrite a charge in place to what was really used; None keeps the estimate. Only the first call counts."""
-        if charge.settled:
+    @property
+    def mark(self) -> Mark:
+        return self.level, self._corrected
+
+    def try_take(self, charge: Charge, amount: float, now: float) -> bool:
+        if self.wait(amount, now, noise=charge.noise) > 0.0:
+            return False
+        self.take(charge, amount)
+        return True
+
+    def undo(self, charge: Charge, amount: float) -> None:
+        self.level += amount
+        self._most += amount
+        self._noise -= charge.noise
+
+    def wait(self, amount: float, now: float, ahead: float = 0.0, noise: float = 0.0) -> float:
+        self._refresh(now)
+        variance = _VARIANCES * self._noise + _OWN * noise if self.estimated else 0.0
+        margin = math.sqrt(variance) if variance > 0.0 else 0.0
+        lack = min(amount + margin + self._free, self.full) + ahead - self.level
+        return lack / (self.rate * self.ceiling.share) if lack > _TINY else 0.0
+
+    def take(self, charge: Charge, amount: float) -> None:
+        self.level -= amount
+        self._most -= amount
+        self._noise += charge.noise
+
+    def give(self, charge: Charge, before: float, after: float) -> None:
+        self._noise -= charge.noise
+        self.level = min(self.full, self.level + before - after)
+        self._most = min(self.limit, self._most + before - after)
+
+    def forget(self, charge: Charge) -> None:
+        if charge.open:
+            # Who never settles shall not keep room free for ever.
+            self._noise -= charge.noise
+
+    def empty(self) -> None:
+        """Sums of floats drift."""
+        self._noise = 0.0
+
+    def sync(self, reading: Reading, mark: Mark | None, now: float) -> None:
+        """Correct the level by what the server had more or less than we believed when it was asked.
+
+        What was corrected since the call was sent is not corrected again (a Smith predictor). How wrong the beliefs
+        use to be is left free.
+        """
+        if reading.limit is None or not self.ceiling.tell(reading.limit, self.limit * 60.0 / self.window):
             return
-        charge.settled = True
-        if amounts is None:
+        if reading.remaining is None or mark is None:
             return
-        for index, dimension in enumerate(self.dimensions):
-            change = amounts[index] - charge.amounts[index]
-            charge.amounts[index] = amounts[index]
-            dimension.level = min(dimension.burst, dimension.level - change)
-            if charge.live:
-                dimension.used += change
+        self._refresh(now)
+        believed, corrected = mark
+        error = believed - reading.remaining
+        self._others.note(error, now)
+        self._free = self._least_free + max(0.0, self._others.unseen)
+        self.full = max(self.burst, min(self.limit, reading.limit))
+        surplus = corrected - self._corrected - error
+        self._correct(surplus if surplus < 0 else _CAUTION * surplus)
 
-    def _until_expired(self, index: int, excess: float, now: float) -> float:
-        """Seconds until charges worth ``excess`` have left the window."""
-        if excess <= _TINY:
-            return 0.0
-        for charge in self._charges:
-            excess -= charge.amounts[index]
-            if excess <= _TINY:
-                return max(0.0, charge.at + self._span - now)
-        return math.inf
+    def refuse(self, charge: Charge, pause: float, now: float) -> None:
+        self._refresh(now)
+        self.ceiling.refused(charge.at, now, None)
+        self._correct(min(0.0, -self.rate * self.ceiling.share * pause - self.level))
 
-    def _advance(self, now: float) -> float:
-        if now <= self._now:
-            return self._now
-        if self._now > -math.inf:
-            for dimension in self.dimensions:
-                gained = (now - self._now) * dimension.rate
-                dimension.level = min(dimension.burst, dimension.level + gained)
-        self._now = now
-        while self._charges and self._charges[0].at + self._span <= now + _TINY:
-            expired = self._charges.popleft()
-            expired.live = False
-            for dimension, amount in zip(self.dimensions, expired.amounts, strict=True):
-                dimension.used -= amount
-        if not self._charges:
-            for dimension in self.dimensions:
-                # Sums of floats drift; an empty window is exactly empty.
-                dimension.used = 0.0
-        return now
+    def divide(self, parts: int) -> None:
+        """A mirrored level belongs to one process; what several share is counted by windows."""
+        raise NotImplementedError
+
+    def plan(self, replicas: int) -> Plan:
+        return Plan("bucket", self.full, self.rate * self.ceiling.share, self.burst)
+
+    def _correct(self, surplus: float) -> None:
+        self._corrected += surplus
+        self.level = min(self.full, self.level + surplus, self._most)
+
+    def _refresh(self, now: float) -> None:
+        at = self._at
+        if now <= at:
+            return
+        self._at = now
+        if at > -math.inf:
+            if self.ceiling.share < 1.0:
+                self.ceiling.refresh(now)
+            level = self.level + (now - at) * self.rate * self.ceiling.share
+            self.level = level if level < self.full else self.full
+            self._most = min(self.limit, self._most + (now - at) * self.rate)

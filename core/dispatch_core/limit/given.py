@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dispatch_core.errors import ConfigError
-from dispatch_core.limit.local import TokenLimiter
+from dispatch_core.limit.limiter import TokenLimiter
 
 
 def limiter_of(limiter: TokenLimiter | None, **settings: Any) -> TokenLimiter:

@@ -2,64 +2,100 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from dispatch_core.limit.bucket import Charge
+from dispatch_core.limit.quota import Charge
+from dispatch_core.limit.verdict import Verdict
 from dispatch_core.types import Cost, Usage
+
+R = TypeVar("R", bound="QuotaReservation")
 
 
 class Owner(Protocol):
     """The limiter that a reservation came from."""
 
-    def settle(self, charge: Charge, cost: Cost, usage: Usage | None) -> None: ...
-    def cancel(self, charge: Charge) -> None: ...
-    def acquire(self, cost: Cost, *, timeout: float | None = None) -> QuotaReservation: ...
-    async def aacquire(self, cost: Cost, *, timeout: float | None = None) -> QuotaReservation: ...
+    def enter(self, held: QuotaReservation, *, again: bool = False) -> None: ...
+    async def aenter(self, held: QuotaReservation, *, again: bool = False) -> None: ...
+    def settle(
+        self,
+        held: QuotaReservation,
+        usage: Usage | None,
+        headers: Mapping[str, str] | None,
+        first_token: float | None,
+    ) -> None: ...
+    def cancel(self, held: QuotaReservation) -> None: ...
+    def refused(
+        self, held: QuotaReservation, status: int, headers: Mapping[str, str], body: object
+    ) -> Verdict | None: ...
 
 
 class QuotaReservation:
-    """A place in a quota; see the `Reservation` port."""
+    """A place in a quota; see the `Reservation` port.
 
-    __slots__ = ("_charge", "_limiter", "cost")
+    As a context manager, ``with`` or ``async with``, it waits for its turn; what was not settled inside keeps its
+    estimate.
+    """
 
-    def __init__(self, limiter: Owner, cost: Cost, charge: Charge) -> None:
+    __slots__ = ("_limiter", "charge", "cost", "key", "priority", "since", "timeout")
+
+    def __init__(
+        self, limiter: Owner, cost: Cost, charge: Charge, timeout: float | None, *, priority: float, key: str
+    ) -> None:
         self._limiter = limiter
-        self._charge = charge
         self.cost = cost
+        self.charge = charge
+        self.timeout = timeout
+        self.priority = priority
+        self.key = key
+        self.since: float | None = None
 
-    def settle(self, usage: Usage | None = None) -> None:
-        self._limiter.settle(self._charge, self.cost, usage)
+    def settle(
+        self,
+        usage: Usage | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        first_token: float | None = None,
+    ) -> None:
+        """Replace the estimate by the real usage; None keeps the estimate. Idempotent.
+
+        ``headers`` are the response's: they tell where the quota stands. ``first_token`` is in seconds.
+        """
+        self._limiter.settle(self, usage, headers, first_token)
 
     def cancel(self) -> None:
-        self._limiter.cancel(self._charge)
+        """Give everything back: the request was never sent. Idempotent."""
+        self._limiter.cancel(self)
 
+    def throttled(self, status: int, headers: Mapping[str, str] | None = None, body: object = None) -> bool:
+        """True if this response refuses the call for its rate: what it held is given back, the limiter slows down,
+        and `again` or `aagain` waits for another turn. A spent budget is no rate: False, as for any other status."""
+        return self._limiter.refused(self, status, headers or {}, body) is not None
 
-class Reserving(AbstractContextManager[QuotaReservation], AbstractAsyncContextManager[QuotaReservation]):
-    """The pending reservation of ``with`` and ``async with``. What was not settled inside keeps its estimate."""
+    def again(self) -> None:
+        """After `throttled`: wait for a new turn, before everybody who came later. Raises as the first wait does."""
+        self._limiter.enter(self, again=True)
 
-    def __init__(self, limiter: Owner, cost: Cost, timeout: float | None) -> None:
-        self._limiter = limiter
-        self._cost = cost
-        self._timeout = timeout
-        self._held: QuotaReservation | None = None
+    async def aagain(self) -> None:
+        await self._limiter.aenter(self, again=True)
 
-    def __enter__(self) -> QuotaReservation:
-        self._held = self._limiter.acquire(self._cost, timeout=self._timeout)
-        return self._held
+    def __enter__(self: R) -> R:
+        self._limiter.enter(self)
+        return self
 
-    async def __aenter__(self) -> QuotaReservation:
-        self._held = await self._limiter.aacquire(self._cost, timeout=self._timeout)
-        return self._held
+    async def __aenter__(self: R) -> R:
+        await self._limiter.aenter(self)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._held is not None:
-            self._held.settle(None)
+        if self.charge.open:
+            self._limiter.settle(self, None, None, None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        if self.charge.open:
+            self._limiter.settle(self, None, None, None)

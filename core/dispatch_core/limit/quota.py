@@ -1,0 +1,246 @@
+"""Pure arithmetic of a quota; time is an argument, in seconds.
+
+A quota is a row of gauges, one per limit, and a call is charged to all of them or to none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from dispatch_core.limit.ceiling import Ceiling
+from dispatch_core.limit.headers import Reading
+
+Kind: TypeAlias = Literal["window", "bucket", "slots", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One gauge as the caller wants it applied right now.
+
+    ``capacity``: what a window may hold now, the full level of a bucket, the slots allowed, the limit of a day.
+    ``rate``: units per second at which a window is paced or a bucket refills; 0 for the others. ``burst``: the size
+    of a window's pacing bucket, the level at which a bucket begins. ``span``: seconds for which a window counts a
+    charge, its pad included.
+    """
+
+    kind: Kind
+    capacity: float
+    rate: float = 0.0
+    burst: float = 0.0
+    span: float = 0.0
+
+
+Mark: TypeAlias = tuple[float, float]
+"""Where a gauge stood, and by how much it had been corrected then."""
+
+
+class Charge:
+    """What one call holds of every gauge: ``amounts`` since ``at``, as long as it is ``open``.
+
+    ``noise`` is the variance of the estimated tokens. ``marks`` is where each gauge stood after the charge, noted
+    once headers were seen to compare it with; ``lease`` is its name where several processes share the quota.
+    """
+
+    __slots__ = ("amounts", "at", "lease", "marks", "noise", "open")
+
+    def __init__(self, amounts: Sequence[float], noise: float = 0.0) -> None:
+        self.amounts = amounts
+        self.noise = noise
+        self.at = -math.inf
+        self.open = False
+        self.marks: Sequence[Mark] = ()
+        self.lease = ""
+
+
+class Gauge(Protocol):
+    """One limit of a quota. ``now`` never decreases from call to call; `Quota` sees to that."""
+
+    name: str
+    limit: float
+    window: float
+    ceiling: Ceiling
+
+    @property
+    def used(self) -> float: ...
+
+    def try_take(self, charge: Charge, amount: float, now: float) -> bool:
+        """Charge the amount if it fits now; in doubt False, and `wait` decides."""
+        ...
+
+    def undo(self, charge: Charge, amount: float) -> None:
+        """Take back a `try_take`: another limit has no room."""
+        ...
+
+    def wait(self, amount: float, now: float, ahead: float = 0.0, noise: float = 0.0) -> float:
+        """Seconds until the amount fits behind what is ``ahead``, if nothing else happens; inf if only a settled call
+        can make room. ``noise`` is the variance of the amount."""
+        ...
+
+    @property
+    def mark(self) -> Mark:
+        """Where the gauge stands, for `sync`."""
+        ...
+
+    def take(self, charge: Charge, amount: float) -> None:
+        """Charge the amount, right after `wait`."""
+        ...
+
+    def give(self, charge: Charge, before: float, after: float) -> None:
+        """A charge ends and becomes ``after``."""
+        ...
+
+    def sync(self, reading: Reading, mark: Mark | None, now: float) -> None:
+        """The provider told where it stood when the call with this mark arrived; without a mark it told its limit."""
+        ...
+
+    def refuse(self, charge: Charge, pause: float, now: float) -> None:
+        """The provider refused a call for this limit and wants a pause of so many seconds."""
+        ...
+
+    def divide(self, parts: int) -> None:
+        """Allow one of so many equal parts of the limit; 1 is all of it."""
+        ...
+
+    def plan(self, replicas: int) -> Plan:
+        """What to apply for all, if as many processes as these do what this one does."""
+        ...
+
+
+class Record(Protocol):
+    """What the gauges share: the charges that still count."""
+
+    charges: deque[Charge]
+
+    def refresh(self, now: float) -> None: ...
+
+
+class Quota:
+    """All limits of a provider, admitted together or not at all. Not thread-safe.
+
+    A clock that jumps back is held still and mints no credit.
+    """
+
+    def __init__(self, gauges: Sequence[Gauge], record: Record) -> None:
+        self.gauges = tuple(gauges)
+        self.record = record
+        self._now = -math.inf
+        self._gate = -math.inf
+        self._told = False
+
+    def wait(self, amounts: Sequence[float], now: float, noise: float = 0.0) -> float:
+        """Seconds until these amounts fit, if nothing else is charged meanwhile."""
+        now = self._advance(now)
+        wait = max(0.0, self._gate - now)
+        for gauge, amount in zip(self.gauges, amounts, strict=True):
+            wait = max(wait, gauge.wait(amount, now, noise=noise))
+        return wait
+
+    def wait_behind(self, amounts: Sequence[float], ahead: Sequence[float], now: float) -> float:
+        """Seconds until these amounts fit behind those ahead of them."""
+        now = self._advance(now)
+        wait = max(0.0, self._gate - now)
+        for gauge, amount, before in zip(self.gauges, amounts, ahead, strict=True):
+            wait = max(wait, gauge.wait(amount, now, before))
+        return wait
+
+    def wait_paced(self, ahead: Sequence[float], now: float) -> float:
+        """About how long it takes until these amounts have been admitted, in few steps."""
+        paced = (amount * gauge.window / gauge.limit for gauge, amount in zip(self.gauges, ahead, strict=True))
+        return max(0.0, self._gate - now, *paced)
+
+    def try_charge(self, charge: Charge, now: float) -> bool:
+        """Charge at once if there is plenty of room: the common case in few steps."""
+        if now < self._gate or now < self._now:
+            return False
+        self._now = charge.at = now
+        self.record.refresh(now)
+        amounts = charge.amounts
+        for index, gauge in enumerate(self.gauges):
+            if not gauge.try_take(charge, amounts[index], now):
+                self._undo(charge, index)
+                return False
+        self._enter(charge)
+        return True
+
+    def _undo(self, charge: Charge, done: int) -> None:
+        for gauge, amount in zip(self.gauges[:done], charge.amounts, strict=False):
+            gauge.undo(charge, amount)
+        charge.at = -math.inf
+
+    def charge(self, charge: Charge, now: float) -> None:
+        """Charge, whether or not it fits."""
+        now = self._advance(now)
+        for gauge, amount in zip(self.gauges, charge.amounts, strict=True):
+            gauge.wait(amount, now)
+        charge.at = now
+        for gauge, amount in zip(self.gauges, charge.amounts, strict=True):
+            gauge.take(charge, amount)
+        self._enter(charge)
+
+    def _enter(self, charge: Charge) -> None:
+        charge.open = True
+        if self._told:
+            charge.marks = [gauge.mark for gauge in self.gauges]
+        self.record.charges.append(charge)
+
+    def _advance(self, now: float) -> float:
+        if now > self._now:
+            self._now = now
+            self.record.refresh(now)
+        return self._now
+
+    def settle(self, charge: Charge, amounts: Sequence[float] | None) -> None:
+        """Rewrite a charge in place to what was really used; None keeps the estimate. Only the first call counts."""
+        if not charge.open:
+            return
+        charge.open = False
+        before = charge.amounts
+        if amounts is None:
+            amounts = before
+        for gauge, old, new in zip(self.gauges, before, amounts, strict=False):
+            gauge.give(charge, old, new)
+        charge.amounts = amounts
+
+    def divide(self, parts: int) -> None:
+        for gauge in self.gauges:
+            gauge.divide(parts)
+
+    def plans(self, replicas: int) -> tuple[Plan, ...]:
+        return tuple(gauge.plan(replicas) for gauge in self.gauges)
+
+    def sync(self, readings: Mapping[str, Reading], charge: Charge, now: float) -> None:
+        """Learn from the headers of the response to the call of this charge."""
+        self._told = True
+        now = self._advance(now)
+        marks: Sequence[Mark | None] = charge.marks or [None] * len(self.gauges)
+        for gauge, mark in zip(self.gauges, marks, strict=True):
+            reading = readings.get(gauge.name)
+            if reading is not None:
+                gauge.sync(reading, mark, now)
+
+    def refuse(
+        self,
+        charge: Charge,
+        dimension: str | None,
+        readings: Mapping[str, Reading],
+        pause: float,
+        now: float,
+    ) -> None:
+        """The provider refused the call of this charge: nobody goes before the pause is over.
+
+        The limit to blame is the one it named, or those that its headers show to be used up, or else the fullest.
+        """
+        now = self._advance(now)
+        self._gate = max(self._gate, now + pause)
+        blamed = [gauge for gauge in self.gauges if gauge.name == dimension]
+        for index, gauge in enumerate(() if blamed else self.gauges):
+            left = readings[gauge.name].remaining if gauge.name in readings else None
+            asked = charge.amounts[index] if charge.amounts else 1.0
+            if left is not None and left < asked:
+                blamed.append(gauge)
+        for gauge in blamed or [max(self.gauges, key=lambda gauge: gauge.used / gauge.limit)]:
+            gauge.refuse(charge, pause, now)

@@ -1,0 +1,316 @@
+"""The desk of one process among several: its head of the line asks Redis, which counts for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dispatch_core._flow import Flow, arun, pause, run, step
+from dispatch_core.errors import ConfigError, StoreError
+from dispatch_core.limit.count import TokenEstimator
+from dispatch_core.limit.courier import Courier
+from dispatch_core.limit.desk import Desk, Rules, exceeded, pause_after
+from dispatch_core.limit.headers import Reading
+from dispatch_core.limit.limits import Limits
+from dispatch_core.limit.quota import Charge, Plan
+from dispatch_core.limit.redis import Grant, SharedQuota
+from dispatch_core.limit.reservation import QuotaReservation
+from dispatch_core.limit.waiting import Waiter
+from dispatch_core.limit.window import WindowGauge
+from dispatch_core.types import Feedback
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_log = logging.getLogger("dispatch_core")
+
+_LEASE = 60.0
+# A call is granted this many seconds ahead at most: what others give back meanwhile would come too late for it.
+_HORIZON = 0.25
+_SOONEST, _LATEST = 0.02, 0.25
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
+
+
+class SharedDesk(Desk):
+    """As the desk of one process, but Redis decides.
+
+    What this process charges it also notes in gauges of its own: from them it restores what a restarted Redis forgot,
+    and by one part in ``replicas`` of the limits it goes on alone while there is none.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        rules: Rules,
+        estimator: TokenEstimator,
+        *,
+        server: str | redis.Redis,
+        async_server: redis.asyncio.Redis | None,
+        name: str,
+        replicas: int,
+    ) -> None:
+        if not isinstance(replicas, int) or replicas < 1:
+            raise ConfigError(f"replicas must be a positive number of processes, got {replicas!r}")
+        # Limits of another shape cannot share a state: during a deployment that changes it there are two.
+        shape = "/".join((name, str(limits.window), *limits.units))
+        self._redis = SharedQuota(server, name=shape, lease=_LEASE, async_client=async_server)
+        self._courier = Courier(self._redis, renew_every=_LEASE / 3)
+        self._replicas = replicas
+        self._epoch = ""
+        self._down_until = -math.inf
+        self._down_for = 0.0
+        # As long as everybody is admitted at once, who has no time to wait still has the time to ask in his turn.
+        self._flowing = True
+        self._marks: Sequence[float] = ()
+        self._nothing = (0.0,) * len(limits.units)
+        self._plans: tuple[Plan, ...] = ()
+        super().__init__(limits, rules, estimator)
+
+    def start_anew(self) -> None:
+        super().start_anew()
+        self._asking: Waiter | None = None
+        self._asked_last: Waiter | None = None
+        self._refused_since = math.inf
+        # What a parent process charged, it will tell itself.
+        self._inherited = frozenset(self.quota.record.charges)
+        self._courier.start_anew()
+
+    def enter_at_once(self, charge: Charge) -> bool:
+        return self._alone_now() and super().enter_at_once(charge)
+
+    def close(self) -> None:
+        self._courier.close()
+        self._redis.close()
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self._courier.close)
+        await self._redis.aclose()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until Redis knows what ended."""
+        return self._courier.flush(timeout)
+
+    def _turn(self, waiter: Waiter, deadline: float) -> Flow[None]:
+        if self.serial.alone(partial(self._may_ask, waiter, deadline)):
+            yield from self._ask(waiter, deadline)
+        else:
+            yield from super()._turn(waiter, deadline)
+
+    def _ask(self, waiter: Waiter, deadline: float) -> Flow[None]:
+        """Ask Redis for the head of the line, and wait as long as it says."""
+        horizon = self._horizon(deadline)
+        amounts = waiter.held.charge.amounts
+        grant: Grant | None = None
+        try:
+            grant = yield from step(self._reserve, self._areserve, self._plans, amounts, horizon)
+            if grant.epoch != self._epoch or self._down_for:
+                yield from step(self._tell, self._atell, grant)
+        except BaseException as error:
+            if grant is not None:
+                self._unwanted(grant, len(amounts))
+            if not isinstance(error, StoreError):
+                raise
+            self.serial.alone(partial(self._lost, error))
+            return
+        finally:
+            self.serial.alone(partial(self._asked, waiter))
+        self.serial.alone(partial(self._answered, waiter, grant))
+        if grant.lease is not None:
+            if grant.wait > 0:
+                yield from pause(grant.wait)
+            return
+        if grant.wait > deadline - self._clock():
+            self.serial.alone(partial(self._too_late, grant.wait))
+        patience = max(_SOONEST, min(grant.wait - horizon, _LATEST, deadline - self._clock()))
+        yield from step(waiter.wait, waiter.await_, patience)
+
+    def _horizon(self, deadline: float) -> float:
+        """Further ahead the longer the head was refused already: or a large call would be overtaken for ever by the
+        small ones of other processes."""
+        now = self._clock()
+        return max(0.0, min(_HORIZON + now - self._refused_since, deadline - now))
+
+    def _reserve(self, plans: Sequence[Plan], amounts: Sequence[float], horizon: float) -> Grant:
+        return run(self._redis.reserve(plans, amounts, horizon=horizon))
+
+    async def _areserve(self, plans: Sequence[Plan], amounts: Sequence[float], horizon: float) -> Grant:
+        """Whoever is cancelled while Redis answers would not know what he was granted."""
+        asking = asyncio.ensure_future(arun(self._redis.reserve(plans, amounts, horizon=horizon)))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(partial(self._answered_in_vain, len(amounts)))
+            raise
+
+    def _answered_in_vain(self, width: int, asking: asyncio.Future[Grant]) -> None:
+        if not asking.cancelled() and asking.exception() is None:
+            self._unwanted(asking.result(), width)
+
+    def _unwanted(self, grant: Grant, width: int) -> None:
+        if grant.lease is not None:
+            self._courier.settle(grant.lease, [0.0] * width)
+
+    def _tell(self, grant: Grant) -> None:
+        run(self._restore(grant))
+
+    async def _atell(self, grant: Grant) -> None:
+        """It is told to the end, also when the one who asked is cancelled: told twice it would count twice."""
+        telling = asyncio.ensure_future(arun(self._restore(grant)))
+        try:
+            await asyncio.shield(telling)
+        except asyncio.CancelledError:
+            telling.add_done_callback(self._told_in_vain)
+            raise
+
+    def _told_in_vain(self, telling: asyncio.Future[None]) -> None:
+        if not telling.cancelled() and isinstance(error := telling.exception(), StoreError):
+            self.serial.alone(partial(self._lost, error))
+
+    def _restore(self, grant: Grant) -> Flow[None]:
+        """Tell Redis what it does not know: all of our window after a restart, after an outage what we did alone."""
+        forgotten, told = self.serial.alone(partial(self._unknown_to, grant))
+        if forgotten:
+            leases = yield from self._redis.restore(self._plans, told)
+            self.serial.alone(partial(self._restored, forgotten, leases))
+
+    # From here on, everything needs the lock.
+
+    def _alone_now(self) -> bool:
+        return self._clock() < self._down_until
+
+    def _may_ask(self, waiter: Waiter, deadline: float) -> bool:
+        now = self._clock()
+        if self._asking is not None or self._alone_now() or self.line.head() is not waiter or self._gate(now) > 0:
+            return False
+        self._mind(waiter, deadline + self._tolerance(), now)
+        if self._asked_last is not waiter:
+            self._asked_last, self._refused_since = waiter, now
+        self._courier.start()
+        plans = self.quota.plans(self._replicas) if not self._down_for else self._plans
+        if plans != self._plans:
+            self._plans = plans
+        self._asking = waiter
+        return True
+
+    def _asked(self, waiter: Waiter) -> None:
+        self._asking = None
+        if self.line.head() is not waiter:
+            self._leader = None
+            self._admit(self._clock())
+
+    def _patience(self, waiter: Waiter, deadline: float) -> float:
+        if self._alone_now():
+            return super()._patience(waiter, deadline)
+        now = self._clock()
+        if waiter.admitted:
+            return 0.0
+        deadline += self._tolerance()
+        self._mind(waiter, deadline, now)
+        if self._asking is None and self.line.head() is waiter:
+            return min(deadline - now, self._gate(now))
+        return min(deadline - now, self._overdue(now))
+
+    def _tolerance(self) -> float:
+        return _LATEST if self._flowing else _SOONEST
+
+    def _gate(self, now: float) -> float:
+        """Seconds until a refusal that this process was told of lets anybody go: Redis may not know of it yet."""
+        return self.quota.wait_paced(self._nothing, now)
+
+    def _too_late(self, wait: float) -> None:
+        self.rejected += 1
+        raise exceeded("not admitted, its turn would come too late", wait)
+
+    def _answered(self, waiter: Waiter, grant: Grant) -> None:
+        self._replicas = max(1, grant.replicas)
+        self._flowing = grant.wait <= 0
+        self._marks = grant.marks
+        if grant.lease is None:
+            return
+        charge, now = waiter.held.charge, self._clock()
+        # Charged now and dated later: the gauges' time must not run ahead, or they forget too early what was spent.
+        self.quota.charge(charge, now)
+        charge.at = now + grant.wait
+        charge.marks = [(mark, 0.0) for mark in grant.marks]
+        charge.lease = grant.lease
+        self._let_in(waiter)
+        self._admit(now)
+
+    def _admit(self, now: float) -> None:
+        """Redis admits; here the head is only told that it is its turn to ask."""
+        if self._alone_now():
+            super()._admit(now)
+            return
+        while (head := self.line.head()) is not None and head is not self._asking:
+            if self._lead(head):
+                return
+
+    def _eta(self, held: QuotaReservation, *, inside: bool = False) -> float:
+        if self._alone_now():
+            return super()._eta(held, inside=inside)
+        if not self.line or (self._flowing and not inside):
+            return self._gate(self._clock())
+        return self.quota.wait_paced([a * self._replicas for a in self._ahead(held, inside)], self._clock())
+
+    def _end(self, charge: Charge, amounts: Sequence[float] | None) -> None:
+        if charge.open:
+            super()._end(charge, amounts)
+            if charge.lease:
+                self._courier.settle(charge.lease, charge.amounts)
+
+    def _refuse(self, charge: Charge | None, feedback: Feedback, told: Mapping[str, Reading]) -> None:
+        super()._refuse(charge, feedback, told)
+        self._courier.close_gate(pause_after(feedback))
+
+    def _lost(self, error: StoreError) -> None:
+        """Redis failed: go on alone, by our part of the limits, and ask again later."""
+        if not self._down_for:
+            _log.warning(
+                "the shared quota failed, this process keeps to 1/%d of the limits: %s", self._replicas, error
+            )
+        first = not self._down_for
+        self._down_for = min(_LONGEST_PAUSE, 2 * self._down_for or _FIRST_PAUSE)
+        self._down_until = self._clock() + self._down_for
+        self.quota.divide(self._replicas)
+        for gauge, used in zip(self.quota.gauges, self._marks if first else (), strict=False):
+            if isinstance(gauge, WindowGauge):
+                # Who used less than his part may not catch up at once: others used it.
+                gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / self._replicas)
+        self._leader = None
+        self._admit(self._clock())
+
+    def _unknown_to(self, grant: Grant) -> tuple[list[Charge], list[tuple[float, Sequence[float]]]]:
+        """The charges to restore, and what to tell of them. Whoever asks next need not tell them again."""
+        anew = bool(self._epoch) and grant.epoch != self._epoch
+        charges = [charge for charge in self.quota.record.charges if charge not in self._inherited]
+        if anew:
+            for charge in charges:
+                charge.lease = ""
+        unknown, now = [charge for charge in charges if not charge.lease], self._clock()
+        self._found(grant)
+        return unknown, [(now - charge.at, self._held(charge)) for charge in unknown]
+
+    def _held(self, charge: Charge) -> Sequence[float]:
+        """What a charge weighs now: a call that is over holds no slot."""
+        if charge.open or self._slots is None:
+            return charge.amounts
+        return [0.0 if unit == "slot" else n for unit, n in zip(self.limits.units, charge.amounts, strict=True)]
+
+    def _restored(self, charges: Sequence[Charge], leases: Sequence[str]) -> None:
+        for charge, lease in zip(charges, leases, strict=True):
+            charge.lease = lease
+            if lease and not charge.open:
+                # It may have ended while it was told.
+                self._courier.settle(lease, charge.amounts)
+
+    def _found(self, grant: Grant) -> None:
+        if self._down_for:
+            _log.warning("the shared quota works again")
+            self._down_for, self._down_until = 0.0, -math.inf
+            self.quota.divide(1)
+        self._epoch = grant.epoch
