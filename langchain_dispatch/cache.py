@@ -79,7 +79,7 @@ class SemanticCache(BaseCache):
             policy=policy or Guarded(threshold),
             ttl=ttl,
         )
-        self.dispatcher = Dispatcher(core, on_error=on_error)
+        self.dispatcher = Dispatcher(core, on_error=on_error, single_flight=False)
         self.namespace = namespace
         self._tickets: OrderedDict[str, Ticket] = OrderedDict()
         self._lock = threading.Lock()

@@ -36,6 +36,8 @@ def plot(rows: Sequence[Row], path: Path) -> list[str]:
     for axis, (metric, label, scale) in zip(axes, _PANELS, strict=True):
         _bars(axis, shown, names, metric)
         axis.set(xlabel=label, xscale=scale)
+        if scale == "log":
+            axis.set_xlim(left=1)
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(names)), [LIMITERS[name].title for name in names])
     axes[0].invert_yaxis()

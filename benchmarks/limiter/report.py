@@ -66,7 +66,7 @@ def describe(scenario: Scenario) -> str:
         f"{scenario.name}: {scenario.title}\n"
         f"  rpm {scenario.rpm:,}, tpm {scenario.tpm:,}; a call uses {mean.actual:.0f} tokens and reserves "
         f"{mean.reserved:.0f} (max_tokens {MAX_TOKENS}); demand {offered:.2f} × the quota\n"
-        f"  {scenario.warmup / 60:g} min warm-up not measured, then {scenario.measured / 60:g} min; "
+        f"  {scenario.warmup:.0f} s warm-up not measured, then {scenario.measured:.0f} s; "
         f"windows that reserve max_tokens allow a smooth stream {100 * ceiling:.1f} %"
     )
 

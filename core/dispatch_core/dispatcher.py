@@ -1,4 +1,4 @@
-"""The dispatcher: cache → reserve → (the caller's model call) → settle → store.
+"""The dispatcher: flight → cache → reserve → (the caller's model call) → settle → share → store.
 
 It never calls a model: the caller does, between `begin` and `finish`. Failing open is decided here and nowhere else.
 """
@@ -6,16 +6,18 @@ It never calls a model: the caller does, between `begin` and `finish`. Failing o
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.breaker import Breaker
 from dispatch_core.cache import SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
+from dispatch_core.flight import FREED, Flights, Key, Lead, Shared
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
@@ -26,16 +28,22 @@ T = TypeVar("T")
 U = TypeVar("U")
 OnError = Literal["miss", "raise"]
 
+_COUNTER = {"exact": "exact_hits", "semantic": "semantic_hits", "flight": "shared"}
 _log = logging.getLogger("dispatch_core")
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The right to call the model: what to store the answer with, and the place in the quota."""
+    """The right to call the model: what to store the answer with, and the place in the quota.
+
+    Others may be waiting for the answer: end every ticket with `Dispatcher.finish` or `Dispatcher.abort`. When the
+    last copy of one is dropped without, its ``lead`` frees them.
+    """
 
     query: Query
     miss: Miss | None
     reservation: Reservation | None = None
+    lead: Lead | None = field(default=None, repr=False, compare=False)
 
 
 class Dispatcher:
@@ -45,6 +53,13 @@ class Dispatcher:
     breaker); ``"raise"`` lets its errors through. Answers are written in the background, unless ``write_behind`` is
     false or the store works in memory. The same question finds an answer whose write is still under way; another
     wording of it does not, `flush` waits for that.
+
+    With ``single_flight``, of all who ask the same question at the same moment (namespace, scope and canonical text)
+    one is sent to the model; the others wait for its answer and get it as a match of the kind ``"flight"``, even if
+    storing it fails. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives
+    up or is gone, another is next. Nobody waits longer than ``flight_timeout`` seconds, nor for himself: one thread,
+    or one task, that asks again before its first ticket is ended gets a second ticket at once. Flights need a cache,
+    but not one that works.
     ``clock`` returns monotonic seconds.
     """
 
@@ -55,10 +70,14 @@ class Dispatcher:
         *,
         on_error: OnError = "miss",
         write_behind: bool = True,
+        single_flight: bool = True,
+        flight_timeout: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if on_error not in ("miss", "raise"):
             raise ConfigError(f"on_error is 'miss' or 'raise', got {on_error!r}")
+        if not flight_timeout > 0:
+            raise ConfigError(f"flight_timeout is a positive number of seconds, got {flight_timeout}")
         self.cache = cache
         self.limiter = limiter
         self._fail_open = on_error == "miss"
@@ -66,6 +85,8 @@ class Dispatcher:
         self._writer = WriteBehind() if write_behind and self._fail_open and not instant else None
         self._under_way: dict[str, Entry] = {}
         self._clock = clock
+        self._flights = Flights(timeout=flight_timeout, clock=clock)
+        self._single_flight = single_flight
         self._tally = Tally()
         self._breaker = Breaker()
         self._breaker_lock = threading.Lock()
@@ -73,7 +94,9 @@ class Dispatcher:
     def begin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
         """Look the question up; if the model must be asked, wait for a place in the quota first.
 
-        Without a ``cost`` nothing is reserved. Raises `LimitExceeded` and `RequestTooLarge`.
+        Without a ``cost`` nothing is reserved. ``timeout`` is the longest wait for the quota, in seconds: waiting
+        behind somebody who asks the same and waits for the quota counts, waiting for an answer under way does not.
+        Raises `LimitExceeded` and `RequestTooLarge`.
         """
         return run(self._begin(query, cost, timeout))
 
@@ -81,23 +104,30 @@ class Dispatcher:
         return await arun(self._begin(query, cost, timeout))
 
     def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
-        """Settle the reservation and store the answer; a ``payload`` of None is not worth storing."""
+        """Settle the reservation, give the answer to those who wait for it, and store it.
+
+        A ``payload`` of None is not worth storing, nor sharing.
+        """
         run(self._finish(ticket, payload, usage))
 
     async def afinish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
         await arun(self._finish(ticket, payload, usage))
 
     def abort(self, ticket: Ticket, *, sent: bool = True) -> None:
-        """The call failed or was given up: nothing is stored.
+        """The call failed or was given up: nothing is stored, and the next who waits for the answer asks the model.
 
         A request that was sent may have been counted by the provider, so its charge stays; one that was not sent
         (``sent=False``) gives its place back.
         """
-        if ticket.reservation is not None:
-            if sent:
-                ticket.reservation.settle(None)
-            else:
-                ticket.reservation.cancel()
+        try:
+            if ticket.reservation is not None:
+                if sent:
+                    ticket.reservation.settle(None)
+                else:
+                    ticket.reservation.cancel()
+        finally:
+            if ticket.lead is not None:
+                ticket.lead.end(FREED)
 
     def discard(self, match: Match) -> None:
         """A hit that its front cannot read counts as a failure and a miss, and its entry is deleted."""
@@ -147,36 +177,63 @@ class Dispatcher:
             await self.cache.aclose()
 
     def _begin(self, query: Query, cost: Cost | None, timeout: float | None) -> Flow[Match | Ticket]:
-        miss: Miss | None = None
-        if self.cache is not None:
-            found = yield from self._lookup(self.cache, query)
+        queues = self.limiter is not None and cost is not None
+        patience = timeout if queues and timeout is not None else math.inf
+        if self.cache is None:
+            return Ticket(query, None, (yield from self._reserve(cost, patience)))
+        unseen = self.cache.unseen(query)
+        if self._single_flight:
+            seat = yield from self._flights.join(_key(unseen), patience)
+        else:
+            seat = self._flights.alone(patience)
+        try:
+            found = seat.found or (yield from self._lookup(self.cache, unseen))
             if isinstance(found, Match):
-                self._tally.count(f"{found.kind}_hits", saved=found.entry.usage)
+                seat.lead.end(found)
+                self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
                 return found
             self._tally.count("misses")
-            miss = found
-        reservation: Reservation | None = None
-        if self.limiter is not None and cost is not None:
-            reservation = yield from step(self.limiter.acquire, self.limiter.aacquire, cost, timeout=timeout)
-        return Ticket(query, miss, reservation)
+            reservation = yield from self._reserve(cost, seat.patience)
+            seat.lead.admitted()
+        except BaseException:
+            # The traceback may keep the lead for long.
+            seat.lead.end(FREED)
+            raise
+        return Ticket(query, found, reservation, seat.lead)
 
-    def _lookup(self, cache: SemanticCache, query: Query) -> Flow[Match | Miss]:
-        unseen = cache.unseen(query)
+    def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
+        if self.limiter is None or cost is None:
+            return None
+        timeout = None if patience == math.inf else patience
+        return (yield from step(self.limiter.acquire, self.limiter.aacquire, cost, timeout=timeout))
+
+    def _lookup(self, cache: SemanticCache, unseen: Miss) -> Flow[Match | Miss]:
         entry = self._under_way.get(unseen.id)
         if entry is not None and cache.fresh(entry):
             return Match(entry, 1.0, exact=True)
-        return (yield from self._safely(cache.lookup_flow(query), unseen))
+        return (yield from self._safely(cache.lookup_flow(unseen.query), unseen))
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
-        if ticket.reservation is not None:
-            ticket.reservation.settle(usage)
-        if self.cache is None or ticket.miss is None or payload is None:
-            self._tally.count("not_stored", spent=usage)
-            return
-        entry = self.cache.entry(ticket.miss, payload, usage)
-        writing = self._write(self.cache, ticket.miss, entry, usage)
+        try:
+            if ticket.reservation is not None:
+                ticket.reservation.settle(usage)
+            if self.cache is None or ticket.miss is None or payload is None:
+                if ticket.lead is not None and ticket.miss is not None:
+                    ticket.lead.end(ticket.miss)
+                self._tally.count("not_stored", spent=usage)
+            else:
+                yield from self._keep(self.cache, ticket.miss, payload, usage)
+        finally:
+            if ticket.lead is not None:
+                ticket.lead.end(FREED)
+
+    def _keep(self, cache: SemanticCache, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[None]:
+        entry = cache.entry(miss, payload, usage)
+        writing = self._write(cache, miss, entry, usage)
+        # Who comes after the flight and before the end of the write finds the answer here.
+        self._under_way[entry.id] = entry
+        self._flights.land(_key(miss), Shared(entry, 1.0, exact=True))
         if self._writer is not None:
-            self._under_way[entry.id] = entry
             self._writer.submit(lambda: run(writing))
         else:
             yield from writing
@@ -192,7 +249,7 @@ class Dispatcher:
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage
-        self._tally.count(f"{match.kind}_hits", -1, saved=Usage(-saved.input_tokens, -saved.output_tokens))
+        self._tally.count(_COUNTER[match.kind], -1, saved=Usage(-saved.input_tokens, -saved.output_tokens))
         self._tally.count("misses")
         self._tally.count("failures")
         _log.warning("an entry of the cache could not be read and was deleted: %s", match.entry.id)
@@ -230,3 +287,8 @@ class Dispatcher:
             # A foreign exception may quote the prompt; ours never do.
             detail = str(error) if isinstance(error, DispatchError) else "no details logged"
             _log.warning("the cache %s, calls go on without it: %s: %s", state, type(error).__name__, detail)
+
+
+def _key(miss: Miss) -> Key:
+    """A question that must not be answered by meaning shares no flight with one that may."""
+    return miss.id, miss.query.semantic

@@ -12,7 +12,10 @@ from dispatch_core.types import Usage
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot. ``saved`` are the tokens that hits did not buy again, ``spent`` those of answered misses."""
+    """A snapshot. ``saved`` are the tokens that hits did not buy again, ``spent`` those of answered misses.
+
+    ``shared`` are hits too: answers of a call that another asker of the same question had under way.
+    """
 
     exact_hits: int = 0
     semantic_hits: int = 0
@@ -21,12 +24,13 @@ class Stats:
     stored: int = 0
     not_stored: int = 0
     failures: int = 0
+    shared: int = 0
     saved: Usage = field(default_factory=Usage)
     spent: Usage = field(default_factory=Usage)
 
     @property
     def hits(self) -> int:
-        return self.exact_hits + self.semantic_hits
+        return self.exact_hits + self.semantic_hits + self.shared
 
     @property
     def lookups(self) -> int:
@@ -38,8 +42,9 @@ class Stats:
         return self.hits / self.lookups if self.lookups else 0.0
 
     def __str__(self) -> str:
+        shared = f" + {self.shared} shared" if self.shared else ""
         return (
-            f"{self.lookups} lookups: {self.exact_hits} exact + {self.semantic_hits} semantic hits "
+            f"{self.lookups} lookups: {self.exact_hits} exact + {self.semantic_hits} semantic{shared} hits "
             f"({self.hit_rate:.0%}), {self.saved.total} tokens saved, {self.failures} failures"
         )
 
@@ -48,6 +53,7 @@ class Stats:
             "lookups": self.lookups,
             "exact hits": self.exact_hits,
             "semantic hits": self.semantic_hits,
+            **({"shared answers": self.shared} if self.shared else {}),
             "hit rate": f"{self.hit_rate:.1%}",
             "tokens saved": self.saved.total,
             "tokens spent": self.spent.total,

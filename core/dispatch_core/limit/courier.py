@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from dispatch_core._flow import Flow, run
-from dispatch_core.errors import StoreError
+from dispatch_core.errors import DispatchError
 from dispatch_core.limit.redis import SharedQuota
 
 _PAGE = 250
@@ -99,6 +99,6 @@ class Courier:
     def _sent(self, flow: Flow[None]) -> bool:
         try:
             run(flow)
-        except StoreError:
+        except DispatchError:
             return False
         return True
