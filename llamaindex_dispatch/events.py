@@ -15,8 +15,9 @@ _instrument = get_dispatcher(__name__)
 class DispatchCacheHitEvent(BaseEvent):
     """An answer came from the cache.
 
-    ``cache_hit`` is ``"exact"``, ``"semantic"`` or ``"flight"`` (asked and answered at the same time), ``similarity`` the cosine in [−1, 1], ``saved_usage`` the tokens
-    that the answer had cost: ``input_tokens`` and ``output_tokens``.
+    ``cache_hit`` is ``"exact"``, ``"semantic"`` or ``"flight"`` (asked while another's answer was under way),
+    ``similarity`` the cosine in [−1, 1], ``saved_usage`` the tokens that the answer had cost: ``input_tokens`` and
+    ``output_tokens``.
     """
 
     cache_hit: str

@@ -24,7 +24,7 @@ from dispatch_core.limit import (
     Verdict,
     tiktoken_counter,
 )
-from dispatch_core.policy import Decision, Guarded, Policy, Threshold
+from dispatch_core.policy import Consensus, Decision, Guarded, Policy, Threshold
 from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Stats
@@ -32,6 +32,7 @@ from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, 
 
 __all__ = [
     "ConfigError",
+    "Consensus",
     "Cost",
     "Decision",
     "DimensionMismatch",

@@ -21,7 +21,6 @@ import redis
 from servers import Server, free_port
 
 from dispatch_core import ConfigError, Cost, LimitExceeded, RequestTooLarge, TokenLimiter, Usage
-from dispatch_core.limit import shared
 
 Opened = Callable[..., TokenLimiter]
 PATIENCE = 30.0
@@ -433,7 +432,7 @@ def test_what_was_charged_alone_is_told_afterwards(own_server: Server, open_one)
     one.acquire(Cost(100))
     other.acquire(Cost(100))
     one.acquire(Cost(100))
-    _desk(one).serial.alone(lambda: _desk(one)._lost(shared.StoreError("an outage")))
+    _desk(one).serial.alone(lambda: _desk(one)._lost())
     alone = one.acquire(Cost(2_000))
     assert alone.charge.lease == ""
     clock.ahead += 5.0

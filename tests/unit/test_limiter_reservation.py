@@ -295,3 +295,18 @@ def test_headers_that_say_nothing_change_nothing(limiter, headers):
     limiter.throttled(200, headers)
     assert limiter.stats().gauges["tokens"].share == 1
     assert limiter.eta(Cost(100)) == 0
+
+
+@pytest.mark.parametrize("others", [{"rpd": 100}, {"concurrency": 100}])
+def test_a_refusal_that_names_no_limit_blames_one_that_a_pause_mends(others):
+    limiter = TokenLimiter(rpm=6_000, clock=Clock(1_000.0), **others)
+    for _ in range(90):
+        limiter.acquire(Cost(1))
+    limiter.throttled(429)
+    assert limiter.stats().gauges["requests"].share < 1
+
+
+def test_a_refusal_for_a_day_that_we_do_not_count_costs_the_minute_nothing():
+    limiter = TokenLimiter(rpm=600, clock=Clock(1_000.0))
+    limiter.throttled(429, {}, {"error": {"message": "Rate limit reached on requests per day (RPD)"}})
+    assert limiter.stats().gauges["requests"].share == 1

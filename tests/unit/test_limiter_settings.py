@@ -210,3 +210,38 @@ def test_a_counter_that_fails_leaves_nothing_behind():
     with pytest.raises(RuntimeError, match="no such encoding"), limiter.reserve("text"):
         pass
     assert _holds_nothing(limiter)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_queue": "3"},
+        {"max_wait": "3"},
+        {"aging": "3"},
+        {"weights": {"a": "3"}},
+        {"weights": ["a"]},
+        {"clock": 3},
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong)).rstrip("s")):
+        TokenLimiter(tpm=100, **wrong)
+
+
+def test_a_key_that_is_no_text_is_refused_also_when_nobody_waits(limiter):
+    with pytest.raises(ConfigError, match="key"):
+        limiter.reserve(1, key=["a"])
+
+
+def test_a_usage_of_a_wrong_type_is_refused_where_it_is_given(limiter):
+    held = limiter.acquire(Cost(10))
+    with pytest.raises(ConfigError, match="Usage"):
+        held.settle({"prompt_tokens": 3})
+    held.settle(Usage(5, 0))
+    assert limiter.stats().tokens_used == 5
+
+
+@pytest.mark.parametrize("endless", [math.inf, NAN, -5])
+def test_a_usage_that_is_no_number_of_tokens_charges_nothing_strange(limiter, endless):
+    limiter.acquire(Cost(10)).settle(Usage(endless, 0))
+    assert limiter.stats().tokens_used == 0

@@ -292,3 +292,28 @@ def test_of_other_keys_only_their_share_goes_before():
     assert line.share_ahead(0.0, "b", 1.0) <= 0.01
     _push(line, _many("b", 10))
     assert line.share_ahead(0.0, "b", 1.0) == pytest.approx(20 / 1_010, abs=0.01)
+
+
+def test_who_comes_again_is_not_overtaken_for_ever_by_keys_that_are_new():
+    line = _line()
+    regular = Call("regular", "regular")
+    line.push(regular)
+    line.serve(regular)
+    again, served = Call("again", "regular"), 0
+    line.push(again)
+    while line.head() is not again:
+        newcomer = Call("new", f"new {served}")
+        line.push(newcomer)
+        head = line.head()
+        line.serve(head)
+        served += 1
+        assert served < 10
+
+
+def test_keys_that_were_served_and_left_are_forgotten():
+    line = _line()
+    for number in range(5_000):
+        one = Call("one", f"{number}")
+        line.push(one)
+        line.serve(one)
+    assert sum(len(queue._flows) for queue in line._classes.values()) < 200

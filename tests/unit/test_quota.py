@@ -100,7 +100,8 @@ def test_an_empty_window_is_exactly_empty():
         (None, {"tokens": Reading(100, 3, None)}, "tokens"),
         # Or the fullest.
         (None, {}, "tokens"),
-        ("images", {}, "tokens"),
+        # One that we do not know of is none of ours.
+        ("images", {}, None),
     ],
 )
 def test_a_refusal_blames_one_limit(dimension, readings, blamed):
@@ -115,7 +116,7 @@ def test_a_refusal_blames_one_limit(dimension, readings, blamed):
     charge = Charge([1, 50])
     quota.charge(charge, 1)
     quota.refuse(charge, dimension, readings, 2.0, 2)
-    assert {gauge.name for gauge in quota.gauges if gauge.ceiling.share < 1} == {blamed}
+    assert {gauge.name for gauge in quota.gauges if gauge.ceiling.share < 1} == {blamed} - {None}
 
 
 def test_after_a_refusal_nobody_goes_before_the_pause_is_over():

@@ -22,6 +22,7 @@ class BucketGauge:
     How full the server is nobody knows before its first headers: until then no more than ``burst`` units go at once.
     """
 
+    paced = True
     __slots__ = (
         "_at", "_corrected", "_free", "_least_free", "_most", "_noise", "_others", "burst", "ceiling", "estimated",
         "full", "level", "limit", "name", "rate", "window",
@@ -46,6 +47,11 @@ class BucketGauge:
     @property
     def used(self) -> float:
         return self.full - self.level
+
+    @property
+    def share(self) -> float:
+        """The part of the limit that is allowed, as learned."""
+        return self.ceiling.share
 
     @property
     def mark(self) -> Mark:

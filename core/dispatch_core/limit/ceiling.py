@@ -46,10 +46,11 @@ class Ceiling:
         slope = _FAST if self.share < _NEAR * self._failed else self._slope
         self.share = min(self._told, self.share + gone * slope)
 
-    def refused(self, sent: float, now: float, granted: float | None) -> None:
-        """A call sent at ``sent`` was refused; ``granted`` is the share that was measured to get through lately."""
+    def refused(self, sent: float, now: float, granted: float | None) -> bool:
+        """A call sent at ``sent`` was refused; ``granted`` is the share that was measured to get through lately. True
+        if that was the first refusal of a round trip."""
         if sent <= self._cut_at:
-            return
+            return False
         self.refresh(now)
         if self.share > _NEAR * self._failed and math.isfinite(self._failed):
             self._slope = max(_SLOWEST, self._slope / 2)
@@ -63,6 +64,7 @@ class Ceiling:
             cut = _CUT if granted is None else min(_CUT, max(_DEEPEST, granted / self.share))
         self.share = max(_LEAST, self.share * cut)
         self._cut_at = self._at = now
+        return True
 
     def tell(self, limit: float, configured: float) -> bool:
         """A header named a limit. True if it is about the quota of a minute, whose ``remaining`` can be believed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -10,8 +11,10 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from dispatch_core._flow import Flow, run
-from dispatch_core.errors import DispatchError
+from dispatch_core.errors import StoreError
 from dispatch_core.limit.redis import SharedQuota
+
+_log = logging.getLogger("dispatch_core")
 
 _PAGE = 250
 _AGAIN = 1.0
@@ -99,6 +102,9 @@ class Courier:
     def _sent(self, flow: Flow[None]) -> bool:
         try:
             run(flow)
-        except DispatchError:
+        except StoreError:
             return False
+        except Exception:
+            # What Redis will never take is not sent again.
+            _log.exception("a message to the shared quota was lost")
         return True

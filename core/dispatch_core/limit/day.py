@@ -20,6 +20,7 @@ class DayGauge:
     That holds wherever the provider's day begins. It is not paced: a day's quota may be used in an hour.
     """
 
+    paced = False
     __slots__ = ("_bins", "_parts", "ceiling", "index", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float, *, index: int) -> None:
@@ -52,6 +53,11 @@ class DayGauge:
             if ahead > 0.0 and excess > _TINY:
                 wait += min(excess, ahead) / self.limit * DAY
         return max(0.0, wait)
+
+    @property
+    def share(self) -> float:
+        """The part of the limit that is allowed, as learned."""
+        return 1.0
 
     @property
     def mark(self) -> Mark:

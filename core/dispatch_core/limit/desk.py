@@ -23,6 +23,8 @@ from dispatch_core.types import Feedback, Usage
 
 _DEFAULT_GATE = 1.0
 _LONGEST_GATE = 60.0
+_LONGEST_GATE_OF_A_DAY = 3600.0
+_FEW_TOKENS = 32
 _TRAVEL = 0.05
 _ROUND_TRIP = 2.0
 _OVERDUE, _GRACE = 1.25, 0.5
@@ -63,6 +65,9 @@ class Desk:
         self.line = Line(aging=self._rules.aging, weight=lambda key: self._rules.weights.get(key, 1.0))
         self._leader: Waiter | None = None
         self.open = 0
+        for charge in list(self.quota.record.charges):
+            # What is open here is the parent's to end.
+            self.quota.settle(charge, None)
         if self._slots is not None:
             self._slots.used = 0.0
         self._waiting = [0.0] * len(self.quota.gauges)
@@ -269,7 +274,8 @@ class Desk:
     def _pace(self, slots: SlotGauge, charge: Charge, usage: Usage | None, first_token: float | None) -> None:
         if first_token is not None:
             slots.pace("first_token", first_token)
-        elif usage is not None and usage.output_tokens > 0:
+        elif usage is not None and usage.output_tokens >= _FEW_TOKENS:
+            # In a short answer the time before its first token would count for a token's.
             slots.pace("per_token", (self._clock() - charge.at) / usage.output_tokens)
 
     def _end(self, charge: Charge, amounts: Sequence[float] | None) -> None:
@@ -308,11 +314,13 @@ def exceeded(why: str, eta: float) -> LimitExceeded:
 
 
 def pause_after(feedback: Feedback) -> float:
-    """Seconds during which nobody goes after a refusal: what the provider asks for, at most a minute."""
+    """Seconds during which nobody goes after a refusal: what the provider asks for, at most a minute, or an hour for
+    a limit of a day."""
     after = feedback.retry_after
     if after is None or not 0.0 <= after < math.inf:
         return _DEFAULT_GATE
-    return min(after, _LONGEST_GATE) + _TRAVEL
+    long = feedback.dimension is not None and feedback.dimension.endswith(("_day", "_month"))
+    return min(after, _LONGEST_GATE_OF_A_DAY if long else _LONGEST_GATE) + _TRAVEL
 
 
 def _add(sums: list[float], amounts: Sequence[float], sign: int) -> None:

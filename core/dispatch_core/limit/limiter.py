@@ -58,10 +58,10 @@ class TokenLimiter:
     """Admits calls within a provider's limits, first come, first served.
 
     Limits, any subset: ``rpm`` requests, ``tpm`` tokens, ``itpm`` input and ``otpm`` output tokens per minute,
-    ``rpd`` requests and ``tpd`` tokens per day, ``concurrency`` calls at once. The provider may count over a shorter
-    ``window`` (in seconds): the limits per minute scale with it. ``profile`` says how it counts: "openai",
-    "anthropic", "azure", "deepseek", "gemini", "bucket", or "window", which is safe towards any of them. ``burst`` is
-    how many seconds' worth of quota may be spent at once after a quiet time.
+    ``rpd`` requests and ``tpd`` tokens per day, ``concurrency`` calls at once (fewer while the provider is slow). The
+    provider may count over a shorter ``window`` (in seconds): the limits per minute scale with it. ``profile`` says
+    how it counts: "openai", "anthropic", "azure", "deepseek", "gemini", "bucket", or "window", which is safe towards
+    any of them. ``burst`` is how many seconds' worth of quota may be spent at once after a quiet time.
 
     A call that does not fit waits; it is refused with `LimitExceeded` when its turn would come after ``timeout`` (or
     ``max_wait``) seconds or when ``max_queue`` calls wait already, and with `RequestTooLarge` when it could never
@@ -212,7 +212,7 @@ class TokenLimiter:
     def stats(self) -> LimiterStats:
         desk = self._desk
         used = desk.used()
-        gauges = {g.name: GaugeStats(g.limit, used[g.name], g.ceiling.share) for g in desk.quota.gauges}
+        gauges = {g.name: GaugeStats(g.limit, used[g.name], g.share) for g in desk.quota.gauges}
         return LimiterStats(
             admitted=desk.admitted,
             rejected=desk.rejected,
@@ -225,7 +225,7 @@ class TokenLimiter:
         )
 
     def close(self) -> None:
-        """Release the connections to Redis. Reservations end and others begin as before, in this process alone."""
+        """Release the connections to Redis. Later calls are admitted by this process's part of the limits."""
         self._desk.close()
 
     async def aclose(self) -> None:
@@ -252,6 +252,8 @@ class TokenLimiter:
         headers: Mapping[str, str] | None,
         first_token: float | None,
     ) -> None:
+        if usage is not None and not isinstance(usage, Usage):
+            raise ConfigError(f"usage is a Usage or None, got {type(usage).__name__}")
         if held.charge.open:
             self._desk.settle(held, usage, self._readings(headers) if headers else None, first_token)
 
@@ -272,6 +274,8 @@ class TokenLimiter:
             raise ConfigError(f"timeout is a number of seconds or None, got {timeout!r}")
         if priority != 0 and not (_is_number(priority) and math.isfinite(priority)):
             raise ConfigError(f"priority is a finite number, the lower the sooner, got {priority!r}")
+        if not isinstance(key, str):
+            raise ConfigError(f"key is a text, got {key!r}")
         return QuotaReservation(self, cost, self._charge_for(cost), timeout, priority=priority, key=key)
 
     def _charge_for(self, cost: Cost) -> Charge:
@@ -308,11 +312,15 @@ def _rules(
     clock: Callable[[], float],
 ) -> Rules:
     for name, value in (("max_queue", max_queue), ("max_wait", max_wait)):
-        if value is not None and not value >= 0:
-            raise ConfigError(f"{name} must not be negative, got {value}")
-    if not 0 < aging < math.inf:
-        raise ConfigError(f"aging must be a positive, finite number of seconds, got {aging}")
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise ConfigError(f"{name} must be a number and not negative, got {value!r}")
+    if not (_is_number(aging) and 0 < aging < math.inf):
+        raise ConfigError(f"aging must be a positive, finite number of seconds, got {aging!r}")
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"weights map keys to numbers, got {weights!r}")
     for key, weight in weights.items():
-        if not 0 < weight < math.inf:
-            raise ConfigError(f"the weight of {key!r} must be positive and finite, got {weight}")
+        if not (_is_number(weight) and 0 < weight < math.inf):
+            raise ConfigError(f"the weight of {key!r} must be a number, positive and finite, got {weight!r}")
+    if not callable(clock):
+        raise ConfigError(f"clock is a function that returns seconds, got {clock!r}")
     return Rules(clock=clock, aging=aging, max_queue=max_queue, max_wait=max_wait, weights=dict(weights))

@@ -99,8 +99,8 @@ class Limits:
     def settled(self, usage: Usage) -> Sequence[float]:
         """What the call came to be charged."""
         given, made = usage.input_tokens, usage.output_tokens
-        if given < 0 or made < 0:
-            given, made = max(0, given), max(0, made)
+        if not (0 <= given < math.inf and 0 <= made < math.inf):
+            given, made = (n if 0 <= n < math.inf else 0 for n in (given, made))
         if self._usual:
             return 1.0, float(given + made)
         amounts = []

@@ -25,6 +25,8 @@ class Standing(Protocol):
 
 S = TypeVar("S", bound=Standing)
 _FORGET = 64
+# The weights of that many keys stand for all: the sum over thousands would cost every call.
+_FEW = 32
 
 
 class _Flow(Generic[S]):
@@ -49,6 +51,7 @@ class _FairQueue(Generic[S]):
         self._order: deque[S] = deque()
         self._virtual = 0.0
         self._number = 0
+        self._most = _FORGET
         self.size = 0.0
 
     def push(self, one: S) -> None:
@@ -82,8 +85,10 @@ class _FairQueue(Generic[S]):
         start, _, key = self._next[0]
         flow = self._flows[key]
         one = flow.waiting[0][1]
-        self._virtual = max(self._virtual, start)
         flow.ends = start + one.size / self._weight(key)
+        # Time goes on with what is served, or new keys without end would keep those waiting that come again.
+        active = sum(self._weight(k) for _, _, k in self._next[:_FEW]) * max(1.0, len(self._next) / _FEW)
+        self._virtual = max(self._virtual, start) + one.size / active
         self.left(one)
         self._advance()
 
@@ -110,7 +115,7 @@ class _FairQueue(Generic[S]):
         flow.waiting.popleft()
         if flow.waiting:
             self._line_up(key, flow)
-        elif len(self._flows) > 2 * len(self._next) + _FORGET:
+        elif len(self._flows) > self._most:
             self._forget()
 
     def _line_up(self, key: str, flow: _Flow[S]) -> None:
@@ -120,6 +125,7 @@ class _FairQueue(Generic[S]):
     def _forget(self) -> None:
         """Drop the keys that have no claim left; one that was just served still waits for its turn."""
         self._flows = {k: f for k, f in self._flows.items() if f.waiting or f.ends > self._virtual}
+        self._most = 2 * len(self._flows) + _FORGET
 
 
 class Line(Generic[S]):

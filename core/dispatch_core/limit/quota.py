@@ -63,6 +63,7 @@ class Gauge(Protocol):
     limit: float
     window: float
     ceiling: Ceiling
+    paced: bool
 
     @property
     def used(self) -> float: ...
@@ -78,6 +79,11 @@ class Gauge(Protocol):
     def wait(self, amount: float, now: float, ahead: float = 0.0, noise: float = 0.0) -> float:
         """Seconds until the amount fits behind what is ``ahead``, if nothing else happens; inf if only a settled call
         can make room. ``noise`` is the variance of the amount."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """The part of the limit that is allowed, as learned."""
         ...
 
     @property
@@ -232,7 +238,8 @@ class Quota:
     ) -> None:
         """The provider refused the call of this charge: nobody goes before the pause is over.
 
-        The limit to blame is the one it named, or those that its headers show to be used up, or else the fullest.
+        The limit to blame is the one it named, or those that its headers show to be used up, or else the fullest; if
+        it named one that we do not know of, none.
         """
         now = self._advance(now)
         self._gate = max(self._gate, now + pause)
@@ -242,5 +249,9 @@ class Quota:
             asked = charge.amounts[index] if charge.amounts else 1.0
             if left is not None and left < asked:
                 blamed.append(gauge)
-        for gauge in blamed or [max(self.gauges, key=lambda gauge: gauge.used / gauge.limit)]:
+        if not blamed and dimension is None:
+            # A day is long and slots are few: neither is full by accident, and a pause mends neither.
+            rates = [gauge for gauge in self.gauges if gauge.paced] or self.gauges
+            blamed = [max(rates, key=lambda gauge: gauge.used / gauge.limit)]
+        for gauge in blamed:
             gauge.refuse(charge, pause, now)

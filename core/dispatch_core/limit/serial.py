@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_log = logging.getLogger("dispatch_core")
 
 
 class Serial:
@@ -18,11 +21,12 @@ class Serial:
     takes it next.
     """
 
-    __slots__ = ("lock", "posted")
+    __slots__ = ("_failed", "lock", "posted")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.posted: deque[Callable[[], object]] = deque()
+        self._failed: deque[Exception] = deque()
 
     def alone(self, job: Callable[[], T]) -> T:
         """Do a job with the lock held, after all that was posted before."""
@@ -44,7 +48,15 @@ class Serial:
                 self._work()
             finally:
                 self.lock.release()
+        while self._failed:
+            # Not with the lock held: a handler may ask the limiter for its stats.
+            _log.error("a call could not be settled", exc_info=self._failed.popleft())
 
     def _work(self) -> None:
         while self.posted:
-            self.posted.popleft()()
+            job = self.posted.popleft()
+            try:
+                job()
+            except Exception as error:
+                # Whoever takes the lock next has nothing to do with it.
+                self._failed.append(error)

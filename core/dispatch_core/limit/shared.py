@@ -34,6 +34,7 @@ _LEASE = 60.0
 _HORIZON = 0.25
 _SOONEST, _LATEST = 0.02, 0.25
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
+_LOST_ASKER = 2.0
 
 
 class SharedDesk(Desk):
@@ -57,7 +58,8 @@ class SharedDesk(Desk):
         if not isinstance(replicas, int) or replicas < 1:
             raise ConfigError(f"replicas must be a positive number of processes, got {replicas!r}")
         # Limits of another shape cannot share a state: during a deployment that changes it there are two.
-        shape = "/".join((name, str(limits.window), *limits.units))
+        # Without a name, only who has the same limits shares them.
+        shape = "/".join((name or repr(limits.caps), str(limits.window), *limits.units))
         self._redis = SharedQuota(server, name=shape, lease=_LEASE, async_client=async_server)
         self._courier = Courier(self._redis, renew_every=_LEASE / 3)
         self._replicas = replicas
@@ -75,6 +77,7 @@ class SharedDesk(Desk):
         super().start_anew()
         self._asking: Waiter | None = None
         self._asked_last: Waiter | None = None
+        self._asking_since = self._room_at = -math.inf
         self._refused_since = math.inf
         # What a parent process charged, it will tell itself.
         self._inherited = frozenset(self.quota.record.charges)
@@ -84,16 +87,22 @@ class SharedDesk(Desk):
         return self._alone_now() and super().enter_at_once(charge)
 
     def close(self) -> None:
+        self.serial.alone(self._close)
         self._courier.close()
         self._redis.close()
 
     async def aclose(self) -> None:
+        self.serial.alone(self._close)
         await asyncio.to_thread(self._courier.close)
         await self._redis.aclose()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until Redis knows what ended."""
         return self._courier.flush(timeout)
+
+    def eta(self, held: QuotaReservation) -> float:
+        """Not before the call that Redis refused last would have gone."""
+        return max(self._room_at - self._clock(), super().eta(held))
 
     def _turn(self, waiter: Waiter, deadline: float) -> Flow[None]:
         if self.serial.alone(partial(self._may_ask, waiter, deadline)):
@@ -115,13 +124,13 @@ class SharedDesk(Desk):
                 self._unwanted(grant, len(amounts))
             if not isinstance(error, StoreError):
                 raise
-            self.serial.alone(partial(self._lost, error))
+            self._give_up(error)
             return
         finally:
             self.serial.alone(partial(self._asked, waiter))
         self.serial.alone(partial(self._answered, waiter, grant))
-        if grant.lease is not None:
-            if grant.wait > 0:
+        if waiter.admitted:
+            if grant.wait > 0 and waiter.held.charge.lease:
                 yield from pause(grant.wait)
             return
         if grant.wait > deadline - self._clock():
@@ -169,23 +178,37 @@ class SharedDesk(Desk):
 
     def _told_in_vain(self, telling: asyncio.Future[None]) -> None:
         if not telling.cancelled() and isinstance(error := telling.exception(), StoreError):
-            self.serial.alone(partial(self._lost, error))
+            self._give_up(error)
+
+    def _give_up(self, error: StoreError) -> None:
+        """Never log with the lock held: a handler may ask the limiter for its stats."""
+        if self.serial.alone(self._lost):
+            _log.warning(
+                "the shared quota failed, this process keeps to 1/%d of the limits: %s", self._replicas, error
+            )
 
     def _restore(self, grant: Grant) -> Flow[None]:
         """Tell Redis what it does not know: all of our window after a restart, after an outage what we did alone."""
-        forgotten, told = self.serial.alone(partial(self._unknown_to, grant))
+        forgotten, told, recovered = self.serial.alone(partial(self._unknown_to, grant))
+        if recovered:
+            _log.warning("the shared quota works again")
         if forgotten:
             leases = yield from self._redis.restore(self._plans, told)
             self.serial.alone(partial(self._restored, forgotten, leases))
 
     # From here on, everything needs the lock.
 
+    def _close(self) -> None:
+        """From now on by our part of the limits, and Redis is not asked again."""
+        self._lost()
+        self._down_until = math.inf
+
     def _alone_now(self) -> bool:
         return self._clock() < self._down_until
 
     def _may_ask(self, waiter: Waiter, deadline: float) -> bool:
         now = self._clock()
-        if self._asking is not None or self._alone_now() or self.line.head() is not waiter or self._gate(now) > 0:
+        if self._alone_now() or self._gate(now) > 0 or not self._is_next(waiter, now):
             return False
         self._mind(waiter, deadline + self._tolerance(), now)
         if self._asked_last is not waiter:
@@ -194,11 +217,18 @@ class SharedDesk(Desk):
         plans = self.quota.plans(self._replicas) if not self._down_for else self._plans
         if plans != self._plans:
             self._plans = plans
-        self._asking = waiter
+        self._asking, self._asking_since = waiter, now
         return True
 
+    def _is_next(self, waiter: Waiter, now: float) -> bool:
+        """The head asks; but if it asked and did not come back, its loop may not run: then whoever looks."""
+        if self._asking is None:
+            return self.line.head() is waiter
+        return now - self._asking_since > _LOST_ASKER
+
     def _asked(self, waiter: Waiter) -> None:
-        self._asking = None
+        if self._asking is waiter:
+            self._asking = None
         if self.line.head() is not waiter:
             self._leader = None
             self._admit(self._clock())
@@ -230,9 +260,15 @@ class SharedDesk(Desk):
         self._replicas = max(1, grant.replicas)
         self._flowing = grant.wait <= 0
         self._marks = grant.marks
+        now = self._clock()
+        self._room_at = now + grant.wait if grant.lease is None else -math.inf
+        if waiter.admitted:
+            # Redis was given up meanwhile, and this process let him in alone.
+            self._unwanted(grant, len(waiter.held.charge.amounts))
+            return
         if grant.lease is None:
             return
-        charge, now = waiter.held.charge, self._clock()
+        charge = waiter.held.charge
         # Charged now and dated later: the gauges' time must not run ahead, or they forget too early what was spent.
         self.quota.charge(charge, now)
         charge.at = now + grant.wait
@@ -267,12 +303,8 @@ class SharedDesk(Desk):
         super()._refuse(charge, feedback, told)
         self._courier.close_gate(pause_after(feedback))
 
-    def _lost(self, error: StoreError) -> None:
-        """Redis failed: go on alone, by our part of the limits, and ask again later."""
-        if not self._down_for:
-            _log.warning(
-                "the shared quota failed, this process keeps to 1/%d of the limits: %s", self._replicas, error
-            )
+    def _lost(self) -> bool:
+        """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
         first = not self._down_for
         self._down_for = min(_LONGEST_PAUSE, 2 * self._down_for or _FIRST_PAUSE)
         self._down_until = self._clock() + self._down_for
@@ -283,8 +315,13 @@ class SharedDesk(Desk):
                 gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / self._replicas)
         self._leader = None
         self._admit(self._clock())
+        return first
 
-    def _unknown_to(self, grant: Grant) -> tuple[list[Charge], list[tuple[float, Sequence[float]]]]:
+    def _deadline(self, held: QuotaReservation) -> float:
+        """Where nobody may stand in line, nobody waits for a grant either."""
+        return self._clock() if self._rules.max_queue == 0 else super()._deadline(held)
+
+    def _unknown_to(self, grant: Grant) -> tuple[list[Charge], list[tuple[float, Sequence[float]]], bool]:
         """The charges to restore, and what to tell of them. Whoever asks next need not tell them again."""
         anew = bool(self._epoch) and grant.epoch != self._epoch
         charges = [charge for charge in self.quota.record.charges if charge not in self._inherited]
@@ -292,8 +329,8 @@ class SharedDesk(Desk):
             for charge in charges:
                 charge.lease = ""
         unknown, now = [charge for charge in charges if not charge.lease], self._clock()
-        self._found(grant)
-        return unknown, [(now - charge.at, self._held(charge)) for charge in unknown]
+        recovered = self._found(grant)
+        return unknown, [(now - charge.at, self._held(charge)) for charge in unknown], recovered
 
     def _held(self, charge: Charge) -> Sequence[float]:
         """What a charge weighs now: a call that is over holds no slot."""
@@ -308,9 +345,11 @@ class SharedDesk(Desk):
                 # It may have ended while it was told.
                 self._courier.settle(lease, charge.amounts)
 
-    def _found(self, grant: Grant) -> None:
-        if self._down_for:
-            _log.warning("the shared quota works again")
+    def _found(self, grant: Grant) -> bool:
+        """Redis answers. True if that is news."""
+        recovered = self._down_for > 0
+        if recovered:
             self._down_for, self._down_until = 0.0, -math.inf
             self.quota.divide(1)
         self._epoch = grant.epoch
+        return recovered

@@ -29,6 +29,7 @@ class SlotGauge:
     the square root of the limit more each time. A refusal takes a tenth, once per round trip.
     """
 
+    paced = False
     __slots__ = ("_cut_at", "_long", "_parts", "_short", "allowed", "ceiling", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float) -> None:
@@ -54,6 +55,11 @@ class SlotGauge:
         return 0.0 if self.used + amount <= max(1.0, self.allowed // self._parts) else math.inf
 
     @property
+    def share(self) -> float:
+        """The part of the limit that is allowed, as learned."""
+        return self.allowed / self.limit
+
+    @property
     def mark(self) -> Mark:
         return self.used, 0.0
 
@@ -62,7 +68,7 @@ class SlotGauge:
 
     def give(self, charge: Charge, before: float, after: float) -> None:
         """A slot is free when its call is over, whatever it cost."""
-        self.used -= before
+        self.used = max(0.0, self.used - before)
 
     def sync(self, reading: Reading, mark: Mark | None, now: float) -> None:
         """No header speaks of slots."""

@@ -21,7 +21,8 @@ _CATCH_UP = 4.0
 _OF_SLICE = 0.6
 _LEAST_PACE = 0.01
 _PLAN_STEPS = 500
-_LONGEST_UPSET = 3600.0
+_BELIEVED = 300.0
+_FIRST_UPSET, _LONGEST_UPSET = 30.0, 1800.0
 
 
 class Remembering(Protocol):
@@ -70,10 +71,11 @@ class WindowGauge:
     were seen to use.
     """
 
+    paced = True
     __slots__ = (
-        "_at", "_burst", "_calm", "_cap", "_log", "_noise", "_pace", "_parts", "_unseen", "_upset", "burst",
-        "catch_up", "ceiling", "configured", "estimated", "index", "level", "limit", "mirror", "name", "rate",
-        "used", "window",
+        "_at", "_believed_until", "_burst", "_calm", "_cap", "_log", "_noise", "_pace", "_parts", "_unseen",
+        "_upset", "burst", "catch_up", "ceiling", "configured", "estimated", "index", "level", "limit", "mirror",
+        "name", "rate", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -101,7 +103,8 @@ class WindowGauge:
         self._cap = limit
         self._parts = 1
         self._noise = self._unseen = 0.0
-        self._calm, self._upset = -math.inf, 30.0
+        self._believed_until = -math.inf
+        self._calm, self._upset = -math.inf, _FIRST_UPSET
         self._log = log
         self._at = -math.inf
         log.gauges += (self,)
@@ -152,6 +155,11 @@ class WindowGauge:
         return max(wait, self._until_expired(excess, ahead, now)) if excess > _TINY else wait
 
     @property
+    def share(self) -> float:
+        """The part of the limit that is allowed, as learned."""
+        return self.ceiling.share
+
+    @property
     def mark(self) -> Mark:
         return self.used, 0.0
 
@@ -192,12 +200,15 @@ class WindowGauge:
             # Negative where the server counts less than we do, as one does that begins anew with every minute.
             self.mirror.note(max(0.0, reading.limit - reading.remaining - mark[0]), now)
             self._unseen = self.mirror.unseen
+            self._believed_until = now + _BELIEVED
         self._apply()
 
     def refuse(self, charge: Charge, pause: float, now: float) -> None:
-        self.ceiling.refused(charge.at, now, self._granted(now))
+        if self.ceiling.refused(charge.at, now, self._granted(now)):
+            quiet = now - self._calm > _LONGEST_UPSET
+            self._upset = _FIRST_UPSET if quiet else min(_LONGEST_UPSET, 2 * self._upset)
+            self._calm = now + self._upset
         self._apply()
-        self._calm, self._upset = now + self._upset, min(_LONGEST_UPSET, 2 * self._upset)
         self.level = min(self.level, -self._pace * pause)
 
     def divide(self, parts: int) -> None:
@@ -244,6 +255,10 @@ class WindowGauge:
         return max(0.0, wait)
 
     def _refill(self, now: float) -> float:
+        if self._unseen and now > self._believed_until:
+            # No header has spoken of this limit for long: what others use of it nobody knows any more.
+            self.mirror, self._unseen = Mirror(), 0.0
+            self._apply()
         if self.ceiling.share < 1.0:
             self.ceiling.refresh(now)
             self._apply()

@@ -1,0 +1,1 @@
+"""How often a cache answers public questions, and how often wrongly: ``python -m benchmarks.cache_quality``."""
