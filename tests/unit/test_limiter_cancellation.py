@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from awaits import await_by_await
 from virtual_time import in_virtual_time, virtual_now
 
 from dispatch_core import Cost, TokenLimiter, Usage
@@ -94,25 +95,6 @@ async def _comes_again(limiter: TokenLimiter) -> None:
         held.settle(Usage(0, 0))
 
 
-async def _await_by_await(work: Coroutine[Any, Any, None], stop: int) -> bool:
-    """Drive by hand, and cancel at the await number ``stop``. False if it ended before."""
-    for number in range(1_000):
-        try:
-            waits_for = work.send(None)
-        except StopIteration:
-            return False
-        if number == stop:
-            with pytest.raises(asyncio.CancelledError):
-                work.throw(asyncio.CancelledError())
-            return True
-        if waits_for is None:
-            await asyncio.sleep(0)
-        else:
-            waits_for._asyncio_future_blocking = False
-            await asyncio.wait([waits_for])
-    raise AssertionError("it never ends")
-
-
 @pytest.mark.parametrize("behind", [0, 2], ids=["first in line", "behind others"])
 @pytest.mark.parametrize("call", [_acquires, _enters, _comes_again])
 def test_a_cancellation_at_any_await_leaves_the_limiter_as_if_nobody_had_come(
@@ -123,7 +105,7 @@ def test_a_cancellation_at_any_await_leaves_the_limiter_as_if_nobody_had_come(
         (await limiter.aacquire(Cost(199))).settle()
         others = [asyncio.create_task(limiter.aacquire(Cost(100))) for _ in range(behind)]
         await asyncio.sleep(0)
-        cancelled = await _await_by_await(call(limiter), stop)
+        cancelled, _ = await await_by_await(call(limiter), stop)
         after = asyncio.create_task(limiter.aacquire(Cost(100)))
         for task in (*others, after):
             (await task).settle()

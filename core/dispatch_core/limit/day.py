@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from dispatch_core.limit.ceiling import Ceiling
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.quota import Charge, Mark, Plan
 
@@ -21,13 +20,12 @@ class DayGauge:
     """
 
     paced = False
-    __slots__ = ("_bins", "_parts", "ceiling", "index", "limit", "name", "used", "window")
+    __slots__ = ("_bins", "_parts", "index", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float, *, index: int) -> None:
         self.name, self.limit, self.window, self.index = name, limit, DAY, index
         self.used = 0.0
         self._parts = 1
-        self.ceiling = Ceiling()
         self._bins: deque[list[float]] = deque()
 
     def try_take(self, charge: Charge, amount: float, now: float) -> bool:

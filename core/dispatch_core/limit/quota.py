@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from dispatch_core.limit.ceiling import Ceiling
 from dispatch_core.limit.headers import Reading
 
 Kind: TypeAlias = Literal["window", "bucket", "slots", "day"]
@@ -62,7 +61,6 @@ class Gauge(Protocol):
     name: str
     limit: float
     window: float
-    ceiling: Ceiling
     paced: bool
 
     @property

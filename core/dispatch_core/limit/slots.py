@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from dispatch_core.limit.ceiling import Ceiling
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.quota import Charge, Mark, Plan
 
@@ -30,14 +29,13 @@ class SlotGauge:
     """
 
     paced = False
-    __slots__ = ("_cut_at", "_long", "_parts", "_short", "allowed", "ceiling", "limit", "name", "used", "window")
+    __slots__ = ("_cut_at", "_long", "_parts", "_short", "allowed", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float) -> None:
         self.name, self.limit, self.window = name, limit, _TYPICAL
         self.used = 0.0
         self._parts = 1
         self.allowed = limit
-        self.ceiling = Ceiling()
         self._cut_at = -math.inf
         self._short: dict[Pace, float] = {}
         self._long: dict[Pace, float] = {}

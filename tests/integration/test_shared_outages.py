@@ -1,0 +1,205 @@
+"""Token limiters that share one quota when processes die, fork, and servers fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from servers import Server, free_port
+from sharing import PATIENCE, Clock, desk_of, flushed
+
+from dispatch_core import ConfigError, Cost, TokenLimiter, Usage
+
+# Other processes
+
+
+_TAKES_ALL_SLOTS = """
+import sys
+from dispatch_core import TokenLimiter
+from dispatch_core.limit import shared
+shared._LEASE = float(sys.argv[3])
+limiter = TokenLimiter(concurrency=2, redis=sys.argv[1], name=sys.argv[2])
+held = [limiter.try_reserve(1), limiter.try_reserve(1)]
+print(None not in held, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_slots_of_a_killed_process_return(opened, redis_like_url, name):
+    words = [sys.executable, "-c", _TAKES_ALL_SLOTS, redis_like_url, name, "3"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))) as process:
+        assert process.stdout.readline().strip() == b"True"
+        limiter = opened(concurrency=2)
+        assert limiter.try_reserve(1) is None
+        process.kill()
+        process.wait()
+        assert limiter.acquire(Cost(1), timeout=PATIENCE).charge.open
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_is_a_process_of_its_own(opened):
+    limiter = opened(concurrency=3)
+    held = limiter.acquire(Cost(1))
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            own = limiter.acquire(Cost(1), timeout=PATIENCE)
+            assert held.charge in desk_of(limiter)._inherited
+            own.settle()
+            flushed(limiter)
+            limiter.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    taken = [limiter.try_reserve(1) for _ in range(3)]
+    assert [one is not None for one in taken] == [True, True, False]
+
+
+# Outages
+
+
+def test_a_server_that_was_never_there_leaves_each_its_part(open_one, caplog):
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    limiters = [open_one(nowhere, replicas=2, tpm=10_000) for _ in range(2)]
+    for limiter in limiters:
+        for _ in range(5):
+            limiter.acquire(Cost(1_000))
+        assert limiter.try_reserve(1_000) is None
+    assert len(caplog.messages) == 2
+    assert all("keeps to 1/2" in message for message in caplog.messages)
+
+
+def test_while_the_server_is_down_calls_go_on_within_the_limit(own_server: Server, open_one, caplog):
+    one, other = (open_one(own_server.url, tpm=10_000) for _ in range(2))
+    for limiter in (one, other, one):
+        limiter.acquire(Cost(100)).settle(Usage(100, 0))
+    flushed(one, other)
+    own_server.stop()
+    admitted = sum(limiter.try_reserve(100) is not None for _ in range(150) for limiter in (one, other))
+    assert 80 <= admitted <= 97
+    assert len(caplog.messages) == 2
+
+
+def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_one):
+    clock = Clock()
+    one, other = (open_one(own_server.url, tpm=10_000, concurrency=4, clock=clock) for _ in range(2))
+    for limiter in (one, other):
+        limiter.acquire(Cost(5_000)).settle(Usage(4_000, 0))
+        flushed(limiter)
+    held = one.acquire(Cost(500))
+    own_server.stop()
+    own_server.start()
+    for limiter in (one, other):
+        limiter.try_reserve(10)
+    clock.ahead += 5.0
+    for limiter in (one, other):
+        limiter.try_reserve(10)
+    charges = desk_of(other).quota.record.charges
+    assert all(charge.lease[:24] == desk_of(other)._epoch for charge in charges)
+    assert _spent(own_server, one) >= 8_500
+    # One call is under way, those that are over hold no slot.
+    held.settle(Usage(500, 0))
+    flushed(one, other)
+    assert _slots(own_server) <= sum(limiter.stats().open for limiter in (one, other))
+
+
+def test_what_was_charged_alone_is_told_afterwards(own_server: Server, open_one):
+    clock = Clock()
+    one, other = (open_one(own_server.url, tpm=10_000, replicas=2, clock=clock) for _ in range(2))
+    one.acquire(Cost(100))
+    other.acquire(Cost(100))
+    one.acquire(Cost(100))
+    desk_of(one).serial.alone(lambda: desk_of(one)._lost())
+    alone = one.acquire(Cost(2_000))
+    assert alone.charge.lease == ""
+    clock.ahead += 5.0
+    one.acquire(Cost(100))
+    assert alone.charge.lease
+    assert _spent(own_server, other) == pytest.approx(2_400)
+
+
+def test_what_ended_while_the_server_hung_is_settled_afterwards(own_server: Server, open_one):
+    limiter = open_one(f"{own_server.url}?socket_timeout=0.05", concurrency=1)
+    held = limiter.acquire(Cost(1))
+    server = own_server._process
+    assert server is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    held.settle()
+    assert not desk_of(limiter).flush(0.5)
+    os.kill(server.pid, signal.SIGCONT)
+    flushed(limiter)
+    assert _slots(own_server) == 0
+
+
+def _spent(server: Server, limiter: TokenLimiter) -> float:
+    """The tokens that Redis counts, but for those of this question."""
+    used: float = limiter.acquire(Cost(1), timeout=PATIENCE).charge.marks[0][0]
+    return used - 1
+
+
+def _slots(server: Server) -> int:
+    with redis.Redis.from_url(server.url) as client:
+        return sum(int(client.zcard(key)) for key in client.keys("*:slots"))
+
+
+# The end
+
+
+async def test_closing_releases_threads_and_connections(opened, redis_like_url):
+    with redis.Redis.from_url(redis_like_url) as client:
+        client.ping()
+        connections, threads = len(client.client_list()), threading.active_count()
+        limiter = opened()
+        limiter.acquire(Cost(1)).settle()
+        async with limiter.reserve(1):
+            assert threading.active_count() > threads
+        await limiter.aclose()
+        assert threading.active_count() == threads
+        while len(client.client_list()) > connections:
+            # The server notices a closed socket in its own time.
+            await asyncio.sleep(0)
+
+
+def test_a_reservation_that_is_collected_in_the_middle_of_anything_ends(opened):
+    limiter = opened(concurrency=1)
+
+    def abandoned() -> Iterator[None]:
+        with limiter.reserve(1):
+            yield
+
+    desk = desk_of(limiter)
+    for _ in range(3):
+        stream: Any = abandoned()
+        next(stream)
+        me = [stream]
+        me.append(me)
+        del stream
+        with desk.serial.lock:
+            del me
+            gc.collect()
+        desk_of(limiter).serial.catch_up()
+        flushed(limiter)
+        assert limiter.stats().open == 0
+
+
+def test_settings_that_cannot_work_are_refused_at_once():
+    for settings in (
+        {"redis": "http://127.0.0.1"},
+        {"redis": "redis://127.0.0.1:1/0?decode_responses=true"},
+        {"redis": redis.Redis(decode_responses=True)},
+        {"redis": "redis://127.0.0.1:1", "replicas": 0},
+        {"redis": "redis://127.0.0.1:1", "replicas": 1.5},
+    ):
+        with pytest.raises(ConfigError):
+            TokenLimiter(rpm=1, **settings)
