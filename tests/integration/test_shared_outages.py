@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
+import math
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ import redis
 from servers import Server, free_port
 from sharing import PATIENCE, Clock, desk_of, flushed
 
-from dispatch_core import ConfigError, Cost, TokenLimiter, Usage
+from dispatch_core import ConfigError, Cost, LimitExceeded, TokenLimiter, Usage
 
 # Other processes
 
@@ -159,13 +160,14 @@ def _slots(server: Server) -> int:
 async def test_closing_releases_threads_and_connections(opened, redis_like_url):
     with redis.Redis.from_url(redis_like_url) as client:
         client.ping()
-        connections, threads = len(client.client_list()), threading.active_count()
+        connections = len(client.client_list())
         limiter = opened()
         limiter.acquire(Cost(1)).settle()
+        courier = desk_of(limiter)._courier._thread
         async with limiter.reserve(1):
-            assert threading.active_count() > threads
+            assert courier.is_alive()
         await limiter.aclose()
-        assert threading.active_count() == threads
+        assert not courier.is_alive()
         while len(client.client_list()) > connections:
             # The server notices a closed socket in its own time.
             await asyncio.sleep(0)
@@ -203,3 +205,77 @@ def test_settings_that_cannot_work_are_refused_at_once():
     ):
         with pytest.raises(ConfigError):
             TokenLimiter(rpm=1, **settings)
+
+
+# What a review found
+
+
+def test_an_asker_whose_loop_does_not_run_blocks_nobody(own_server: Server, open_one):
+    clock = Clock()
+    limiter = open_one(own_server.url, clock=clock)
+    limiter.acquire(Cost(1)).settle()
+    asks = limiter.aacquire(Cost(1))
+
+    async def begins() -> None:
+        """Asks, and is left alone by its loop before Redis has answered."""
+        with contextlib.suppress(StopIteration):
+            asks.send(None)
+
+    asyncio.run(begins())
+    assert desk_of(limiter)._asking is not None
+    clock.ahead += 60
+    assert limiter.acquire(Cost(1), timeout=PATIENCE).charge.open
+    with contextlib.suppress(BaseException):
+        asks.close()
+
+
+def test_who_logs_an_outage_may_ask_the_limiter(own_server: Server, open_one):
+    limiter = open_one(own_server.url, replicas=2)
+    seen = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(limiter.stats().waiting)
+
+    handler = Handler()
+    logging.getLogger("dispatch_core").addHandler(handler)
+    try:
+        own_server.stop()
+        limiter.acquire(Cost(1)).settle()
+    finally:
+        logging.getLogger("dispatch_core").removeHandler(handler)
+    assert seen == [0]
+
+
+def test_a_closed_limiter_goes_on_alone(opened):
+    limiter = opened(tpm=10_000, replicas=2)
+    limiter.acquire(Cost(1)).settle()
+    limiter.close()
+    limiter.acquire(Cost(1)).settle()
+    assert desk_of(limiter)._courier._thread is None
+
+
+def test_a_queue_of_none_waits_for_no_grant(opened):
+    limiter = opened(rpm=60, burst=1.0, max_queue=0)
+    limiter.acquire(Cost(1))
+    with pytest.raises(LimitExceeded):
+        limiter.acquire(Cost(1))
+    assert limiter.eta(Cost(1)) > 0
+
+
+def test_without_a_name_other_limits_are_another_quota(redis_like_url):
+    small, large = (TokenLimiter(tpm=tpm, redis=redis_like_url, burst=60.0) for tpm in (1_017, 10_017))
+    try:
+        small.acquire(Cost(1_000))
+        assert large.try_reserve(5_000) is not None
+    finally:
+        small.close()
+        large.close()
+
+
+def test_what_redis_will_never_take_holds_nothing_up(opened, caplog):
+    limiter = opened()
+    limiter.acquire(Cost(1)).settle()
+    desk_of(limiter)._courier.settle("nonsense", [math.nan, math.nan])
+    flushed(limiter)
+    assert any("was lost" in message for message in caplog.messages)

@@ -150,3 +150,14 @@ def test_a_wait_without_end_can_be_asked_for() -> None:
     limiter = TokenLimiter(rpm=6000, burst=0.01, max_wait=1e10)
     limiter.acquire(Cost(1))
     limiter.acquire(Cost(1)).settle()
+
+
+def test_a_call_that_was_open_at_a_fork_is_not_ended_twice() -> None:
+    limiter = TokenLimiter(concurrency=1)
+    with limiter.reserve(1) as held:
+        limiter._desk.start_anew()
+        held.settle()
+        assert (limiter.stats().open, limiter.stats().gauges["concurrency"].used) == (0, 0)
+    first, second = limiter.try_reserve(1), limiter.try_reserve(1)
+    assert first is not None
+    assert second is None

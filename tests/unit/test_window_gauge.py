@@ -324,3 +324,14 @@ def test_after_a_refusal_the_pause_is_kept_and_what_follows_is_paced():
     assert quota.wait([0], 10) == pytest.approx(5)
     assert not quota.try_charge(Charge([1]), 14.9)
     assert quota.wait([30], 15) > 25
+
+
+def test_a_volley_of_refusals_is_one_reason_to_be_calm():
+    log = Log(60.0)
+    gauge = WindowGauge("tokens", 100, window=60.0, log=log, burst=10, index=0, catch_up=0.1)
+    volley = [Charge([1.0]) for _ in range(10)]
+    for charge in volley:
+        charge.at = 1.0
+    for charge in volley:
+        gauge.refuse(charge, 0.0, 2.0)
+    assert gauge._calm < 2.0 + 120
