@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dispatch_core.policy import Consensus, Guarded, Policy, Threshold
+from dispatch_core.consensus import Consensus
+from dispatch_core.policy import Guarded, Policy, Threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,5 @@ _THRESHOLDS = (0.98, 0.95, 0.92, 0.9, 0.85, 0.8)
 ARMS: Mapping[str, Arm] = {
     "threshold": Arm("Threshold", "threshold", Threshold, 0.92, _THRESHOLDS),
     "guarded": Arm("Guarded", "threshold", Guarded, 0.92, _THRESHOLDS),
-    "consensus": Arm(
-        "Consensus", "agreement", lambda share: Consensus(agreement=share), 0.9, (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
-    ),
+    "consensus": Arm("Consensus", "threshold", Consensus, 0.92, (0.98, 0.96, 0.94, 0.92, 0.9, 0.88)),
 }

@@ -1,6 +1,9 @@
 """AI Dispatcher: a semantic cache and a token-aware limiter between an LLM application and its models."""
 
+from dispatch_core.bounded import Bound, ErrorBounded
 from dispatch_core.cache import SemanticCache
+from dispatch_core.consensus import Consensus
+from dispatch_core.curve import Curve
 from dispatch_core.dispatcher import Dispatcher, Ticket
 from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
 from dispatch_core.errors import (
@@ -24,16 +27,18 @@ from dispatch_core.limit import (
     Verdict,
     tiktoken_counter,
 )
-from dispatch_core.policy import Consensus, Decision, Guarded, Policy, Threshold
+from dispatch_core.policy import Decision, Graded, Guarded, Learning, Policy, Threshold
 from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Stats
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, Usage
 
 __all__ = [
+    "Bound",
     "ConfigError",
     "Consensus",
     "Cost",
+    "Curve",
     "Decision",
     "DimensionMismatch",
     "DispatchError",
@@ -41,11 +46,14 @@ __all__ = [
     "Embedder",
     "EmbeddingError",
     "Entry",
+    "ErrorBounded",
     "Feedback",
     "Fit",
     "GaugeStats",
+    "Graded",
     "Guarded",
     "HashingEmbedder",
+    "Learning",
     "LimitError",
     "LimitExceeded",
     "Limiter",

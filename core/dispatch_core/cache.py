@@ -10,9 +10,10 @@ import numpy as np
 
 from dispatch_core import keys
 from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.consensus import Consensus
 from dispatch_core.eligible import why_exact_only, why_unreadable
 from dispatch_core.errors import ConfigError, EmbeddingError
-from dispatch_core.policy import Guarded, Policy
+from dispatch_core.policy import Policy
 from dispatch_core.ports import Embedder, VectorStore
 from dispatch_core.types import Entry, Match, Miss, Query, Usage, Vector
 
@@ -46,7 +47,7 @@ class SemanticCache:
             raise ConfigError(f"namespace_secret is at most 64 bytes, got {len(namespace_secret)}")
         self.embedder = embedder
         self.stored_in = store
-        self.policy = policy or Guarded()
+        self.policy = policy or Consensus()
         self._ttl = ttl
         self._secret = namespace_secret
         self._clock = clock

@@ -1,31 +1,37 @@
-"""Is this neighbour the same question? Pure decisions over the candidates of a search."""
+"""Is this neighbour the same question? Pure decisions over the candidates of a search.
+
+`Threshold` and `Guarded` look at one neighbour at a time; `dispatch_core.consensus` asks all of them, and
+`dispatch_core.bounded` learns how strict to be.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import not_
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from dispatch_core.equivalence import Equivalence, clusters, same_entry
+from dispatch_core.equivalence import Equivalence, same_entry
 from dispatch_core.errors import ConfigError
 from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
-from dispatch_core.types import Match
+from dispatch_core.types import Entry, Match
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``hit`` is the entry to serve or None; ``reason`` says why, ``nearest`` is the best candidate seen."""
+    """What a policy makes of the nearest entries.
+
+    ``hit`` is the entry to serve or None, ``reason`` says why, ``nearest`` is the best candidate seen.
+    ``candidate`` is what a less strict setting would serve, ``level`` the strictest threshold that still serves it and
+    ``path`` the way it got there; a hit is its own candidate. ``signals`` are the numbers behind the decision.
+    """
 
     hit: Match | None
     reason: str
     nearest: Match | None = None
-
-
-_REACH = 0.1
-"""Of two neighbours so far apart in cosine, the nearer one's vote counts e times as much."""
+    candidate: Match | None = None
+    level: float = -1.0
+    path: str = ""
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 class Policy(Protocol):
@@ -39,9 +45,42 @@ class Policy(Protocol):
     def decide(self, text: str, candidates: Sequence[Match]) -> Decision: ...
 
 
-def _checked(threshold: float) -> None:
+@runtime_checkable
+class Graded(Policy, Protocol):
+    """A policy whose strictness is one number: it can say at which threshold it would serve what.
+
+    ``grade`` decides as if the threshold were ``floor``: the higher the ``level`` of its candidate, the surer.
+    """
+
+    @property
+    def threshold(self) -> float: ...
+
+    def grade(self, text: str, candidates: Sequence[Match], *, floor: float) -> Decision: ...
+
+    @property
+    def same(self) -> Equivalence:
+        """Whether two entries carry the same answer."""
+        ...
+
+
+@runtime_checkable
+class Learning(Policy, Protocol):
+    """A policy that learns from the answers to the questions that it did not serve."""
+
+    def learn(self, decision: Decision, answer: Entry) -> None:
+        """``answer`` is what the model said to the question that ``decision`` was about. Thread-safe."""
+        ...
+
+
+def checked_threshold(threshold: float) -> None:
+    """Raise `ConfigError` for what is no cosine similarity."""
     if not -1.0 <= threshold <= 1.0:
         raise ConfigError(f"threshold is a cosine similarity in [-1, 1], higher is stricter; got {threshold}")
+
+
+def served(candidate: Match, path: str, nearest: Match, level: float, **signals: float) -> Decision:
+    """The decision to serve a candidate."""
+    return Decision(candidate, path, nearest, candidate, level, path, signals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +89,21 @@ class Threshold:
 
     threshold: float = 0.92
     neighbours: int = 1
+    same: Equivalence = same_entry
 
     def __post_init__(self) -> None:
-        _checked(self.threshold)
+        checked_threshold(self.threshold)
 
     def decide(self, text: str, candidates: Sequence[Match]) -> Decision:
+        return self.grade(text, candidates, floor=self.threshold)
+
+    def grade(self, text: str, candidates: Sequence[Match], *, floor: float) -> Decision:
         if not candidates:
             return Decision(None, "empty")
         best = candidates[0]
-        if best.score < self.threshold:
+        if best.score < floor:
             return Decision(None, "below-threshold", best)
-        return Decision(best, "above-threshold", best)
+        return served(best, "above-threshold", best, best.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,101 +116,25 @@ class Guarded:
     threshold: float = 0.92
     guards: Sequence[Guard] = field(default=DEFAULT_GUARDS)
     neighbours: int = 4
+    same: Equivalence = same_entry
 
     def __post_init__(self) -> None:
-        _checked(self.threshold)
+        checked_threshold(self.threshold)
 
     def decide(self, text: str, candidates: Sequence[Match]) -> Decision:
+        return self.grade(text, candidates, floor=self.threshold)
+
+    def grade(self, text: str, candidates: Sequence[Match], *, floor: float) -> Decision:
         if not candidates:
             return Decision(None, "empty")
         nearest = candidates[0]
         reason = "below-threshold"
         for candidate in candidates:
-            if candidate.score < self.threshold:
+            if candidate.score < floor:
                 break
             refused = refusal(text, candidate.entry.text, self.guards)
             if refused is None:
-                return Decision(candidate, "guarded", nearest)
+                return served(candidate, "guarded", nearest, candidate.score)
             # The nearest candidate's refusal is the one worth explaining.
             reason = refused if candidate is nearest else reason
         return Decision(None, reason, nearest)
-
-
-@dataclass(frozen=True, slots=True)
-class Consensus:
-    """Serve the answer on which the neighbours agree: one look-alike may be wrong, several seldom err together.
-
-    Every neighbour votes for its answer, and a vote halves with every 0.07 of cosine. The answer with the most votes
-    is served if
-
-    - it has ``agreement`` of all votes, a share in (0.5, 1];
-    - at least two neighbours that reach ``threshold`` carry it;
-    - no guard refuses one of these, and the nearest such is the hit. The others may be refused: neighbours that agree
-      in spite of a difference show that it does not matter here.
-
-    An answer that nothing else shares is found too: if its entry reaches ``alone``, no other answer comes within 0.1
-    of it, and no guard refuses it. None closes this way.
-
-    ``same`` says whether two entries carry the same answer. Meant for caches whose answers repeat: support, intents,
-    look-ups in documents. Where every answer is worded anew, plug in a ``same`` that sees through wording, or use
-    `Guarded`. Measured in ``benchmarks/cache_quality``.
-
-    Votes weighted by distance are Dudani's (1976), abstaining without a clear majority is Hellman's (1970).
-    """
-
-    threshold: float = 0.7
-    agreement: float = 0.9
-    alone: float | None = 0.95
-    guards: Sequence[Guard] = field(default=DEFAULT_GUARDS)
-    same: Equivalence = same_entry
-    neighbours: int = 8
-
-    def __post_init__(self) -> None:
-        _checked(self.threshold)
-        if not 0.5 < self.agreement <= 1.0:
-            raise ConfigError(f"agreement is a share of the votes in (0.5, 1], got {self.agreement}")
-        if self.alone is not None and not self.threshold <= self.alone <= 1.0:
-            raise ConfigError(f"alone is a cosine similarity from the threshold to 1, or None; got {self.alone}")
-        if self.neighbours < 2:
-            raise ConfigError(f"a consensus needs at least 2 neighbours, got {self.neighbours}")
-
-    def decide(self, text: str, candidates: Sequence[Match]) -> Decision:
-        if not candidates:
-            return Decision(None, "empty")
-        # Sorted anew, so that neither the order of equals nor the rounding of sums depends on the store.
-        ranked = sorted(candidates, key=lambda match: (-match.score, match.entry.id))
-        nearest = ranked[0]
-        if nearest.score < self.threshold:
-            return Decision(None, "below-threshold", nearest)
-        labels = clusters([match.entry for match in ranked], self.same)
-        agreed = self._agreed(ranked, labels)
-        lone = [match for match in self._lone(ranked, labels) if match not in agreed]
-        # Guards come last and stop at the first entry that passes: they cost more than all of the above.
-        refusals = []
-        for candidate in (*agreed, *lone):
-            refused = refusal(text, candidate.entry.text, self.guards)
-            if refused is None:
-                return Decision(candidate, "near-duplicate" if candidate in lone else "consensus", nearest)
-            refusals.append(refused)
-        return Decision(None, refusals[0] if refusals else "no-consensus", nearest)
-
-    def _agreed(self, ranked: Sequence[Match], labels: Sequence[int]) -> Sequence[Match]:
-        """The two or more that reach the threshold and carry the answer with enough of the votes, best first."""
-        votes = [math.exp((match.score - 1.0) / _REACH) for match in ranked]
-        for label in dict.fromkeys(labels):
-            its = [other == label for other in labels]
-            won, lost = sum(compress(votes, its)), sum(compress(votes, map(not_, its)))
-            # Not the share itself: products keep their order under rounding.
-            if won * (1.0 - self.agreement) >= lost * self.agreement:
-                witnesses = [match for match in compress(ranked, its) if match.score >= self.threshold]
-                return witnesses if len(witnesses) >= 2 else ()
-        return ()
-
-    def _lone(self, ranked: Sequence[Match], labels: Sequence[int]) -> Sequence[Match]:
-        """Those as near as a duplicate, if no other answer is near."""
-        if self.alone is None or ranked[0].score < self.alone:
-            return ()
-        others = (match.score for match, label in zip(ranked, labels, strict=True) if label != labels[0])
-        if ranked[0].score - next(others, -math.inf) < _REACH:
-            return ()
-        return [m for m, label in zip(ranked, labels, strict=True) if label == labels[0] and m.score >= self.alone]

@@ -1,29 +1,32 @@
-"""Do the neighbours agree on an answer? What votes, witnesses, dissenters and guards change, and what they cannot."""
+"""Does anything near contradict an answer, do several agree? What votes, supporters, dissenters and guards change."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from fakes import made
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cache_quality.interval import clopper_pearson
 from benchmarks.cache_quality.questions import Corpus, NoData, load
 from benchmarks.cache_quality.stream import differences, replay, stream
 from benchmarks.cache_quality.vectors import Embedded
-from dispatch_core import ConfigError, Match
-from dispatch_core.policy import Consensus, Guarded, Threshold
+from dispatch_core import ConfigError, Consensus, Guarded, Match, Threshold
+from dispatch_core.policy import Graded
 
 CANDIDATES = st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.booleans()), max_size=8)
 """Score, answer, and whether a guard refuses."""
 
+SHARES = st.floats(0.5, 1, exclude_min=True)
 POLICIES = st.builds(
-    lambda low, high, agreement, lone: Consensus(min(low, high), agreement, max(low, high) if lone else None),
+    lambda threshold, confidence, supporters, clarity: Consensus(
+        threshold, confidence, supporters, clarity, guards=[_no]
+    ),
     st.floats(-1, 1),
-    st.floats(-1, 1),
-    st.floats(0.5, 1, exclude_min=True),
-    st.booleans(),
+    st.none() | SHARES,
+    st.integers(2, 5),
+    SHARES,
 )
 
 
@@ -41,35 +44,33 @@ def _matches(*candidates) -> list[Match]:
     return sorted(matches, key=lambda match: -match.score)
 
 
-def _with(policy: Consensus, **changes) -> Consensus:
-    kept = {name: getattr(policy, name) for name in ("threshold", "agreement", "alone")}
-    return Consensus(**{**kept, **changes}, guards=[_no])
-
-
-def _answer(policy: Consensus, candidates) -> bytes | None:
-    hit = _with(policy).decide("asked", candidates).hit
-    return None if hit is None else hit.entry.payload
-
-
 @pytest.mark.parametrize(
     ("candidates", "hit", "reason"),
     [
         ([], None, "empty"),
-        ([(0.69, "a"), (0.69, "a")], None, "below-threshold"),
-        ([(0.8, "a"), (0.75, "a")], 0, "consensus"),
-        ([(0.8, "a"), (0.65, "a")], None, "no-consensus"),
-        ([(0.8, "a")], None, "no-consensus"),
-        ([(0.96, "a")], 0, "near-duplicate"),
-        ([(0.96, "a"), (0.85, "b")], 0, "near-duplicate"),
-        ([(0.96, "a"), (0.87, "b")], None, "no-consensus"),
-        ([(0.8, "a"), (0.8, "a"), (0.5, "b")], 0, "consensus"),
-        ([(0.8, "a"), (0.8, "a"), (0.7, "b")], None, "no-consensus"),
-        ([(0.8, "b"), *[(0.79, "a")] * 7], None, "no-consensus"),
-        ([(0.6, "b"), (0.79, "a"), (0.78, "a"), *[(0.75, "a")] * 5], 1, "consensus"),
-        ([(0.8, "a", True), (0.75, "a")], 1, "consensus"),
-        ([(0.8, "a", True), (0.75, "a", True)], None, "refused"),
-        ([(0.96, "a", True)], None, "refused"),
-        ([(0.8, "Yes, of course."), (0.75, "yes, of course")], 0, "consensus"),
+        ([(0.91, "a")], None, "below-threshold"),
+        # Near duplicates
+        ([(0.92, "a")], 0, "near-duplicate"),
+        ([(0.92, "a", True)], None, "refused"),
+        ([(0.93, "a", True), (0.92, "b")], 1, "near-duplicate"),
+        ([(0.95, "a"), (0.79, "b")], 0, "near-duplicate"),
+        ([(0.95, "a"), (0.9, "b")], None, "contested"),
+        ([(0.95, "a"), (0.9, "b", True)], 0, "near-duplicate"),
+        ([(0.95, "a"), *[(0.8, answer) for answer in "bcdefgh"]], None, "contested"),
+        ([(0.95, "a"), *[(0.8, answer, True) for answer in "bcdefgh"]], 0, "near-duplicate"),
+        ([(0.95, "a"), (0.9, "b"), (0.9, "a"), (0.9, "a")], None, "contested"),
+        ([(0.95, "a"), (0.9, "b"), (0.94, "a"), (0.94, "a")], 0, "near-duplicate"),
+        # Consensus
+        ([(0.8, "a")] * 4, 0, "consensus"),
+        ([(0.8, "a")] * 3, None, "below-threshold"),
+        ([(0.76, "a")] + [(0.2, "a")] * 3, 0, "consensus"),
+        ([(0.74, "a")] * 8, None, "below-threshold"),
+        ([(0.8, "a")] * 7 + [(0.7, "b")], 0, "consensus"),
+        ([(0.8, "a")] * 4 + [(0.7, "b")], None, "below-threshold"),
+        ([(0.8, "a", True)] + [(0.78, "a")] * 3, 1, "consensus"),
+        ([(0.8, "a", True)] * 4, None, "refused"),
+        ([(0.8, "b")] + [(0.79, "a")] * 7, None, "below-threshold"),
+        ([(0.8, "Yes, of course.")] * 2 + [(0.8, "yes, of course")] * 2, 0, "consensus"),
     ],
 )
 def test_the_rule(candidates, hit, reason):
@@ -77,12 +78,13 @@ def test_the_rule(candidates, hit, reason):
     decision = Consensus(guards=[_no]).decide("asked", matches)
     assert decision.reason == reason
     assert decision.nearest is (matches[0] if matches else None)
+    assert decision.candidate is decision.hit
     expected = None if hit is None else f"{hit}"
     assert (None if decision.hit is None else decision.hit.entry.text.split()[-1]) == expected
 
 
 def test_what_the_same_answer_is_can_be_plugged_in():
-    matches = _matches((0.8, "4 days"), (0.8, "four days"))
+    matches = _matches(*[(0.8, answer) for answer in ("4 days", "four days", "4 d", "IV days")])
     assert Consensus(guards=()).decide("asked", matches).hit is None
     assert Consensus(guards=(), same=lambda a, b: True).decide("asked", matches).hit is not None
 
@@ -92,8 +94,10 @@ def test_guards_are_asked_last_and_no_more_than_needed():
     policy = Consensus(guards=[lambda text, stored: asked.append(stored)])
     policy.decide("asked", _matches((0.8, "a"), (0.8, "b"), (0.8, "c")))
     assert asked == []
-    policy.decide("asked", _matches((0.9, "a"), (0.8, "a"), (0.8, "a")))
+    policy.decide("asked", _matches((0.9, "a"), (0.8, "a"), (0.8, "a"), (0.8, "a")))
     assert asked == ["neighbour 0"]
+    policy.decide("asked", _matches((0.99, "a"), (0.6, "b")))
+    assert asked == ["neighbour 0"] * 2
 
 
 def test_the_default_guards_refuse_another_number():
@@ -106,23 +110,34 @@ def test_the_default_guards_refuse_another_number():
     assert Consensus().decide("how much is parking for 2 days", matches).hit is matches[0]
 
 
-@given(POLICIES, CANDIDATES, st.floats(-1, 1))
-def test_a_stricter_threshold_never_serves_more(policy, candidates, threshold):
-    assume(policy.alone is None or threshold <= policy.alone)
-    loose, strict = sorted((policy.threshold, threshold))
+@given(POLICIES, CANDIDATES, st.floats(-1, 1), st.floats(-1, 1))
+def test_a_stricter_floor_never_serves_more(policy, candidates, one, other):
+    loose, strict = sorted((one, other))
     matches = _matches(*candidates)
-    served = _with(policy, threshold=strict).decide("asked", matches).hit
-    if served is not None:
-        assert served.score >= strict
-        assert _with(policy, threshold=loose).decide("asked", matches).hit is not None
+    if policy.grade("asked", matches, floor=strict).hit is not None:
+        assert policy.grade("asked", matches, floor=loose).hit is not None
 
 
-@given(POLICIES, CANDIDATES, st.floats(0.5, 1, exclude_min=True))
-def test_asking_for_more_agreement_never_serves_more(policy, candidates, agreement):
-    loose, strict = sorted((policy.agreement, agreement))
+@given(CANDIDATES, st.floats(0.8, 1), st.floats(0.8, 1))
+def test_a_candidate_is_served_up_to_its_level_and_no_further(candidates, floor, other):
+    policy = Consensus(guards=[_no])
     matches = _matches(*candidates)
-    if _with(policy, agreement=strict).decide("asked", matches).hit is not None:
-        assert _with(policy, agreement=loose).decide("asked", matches).hit is not None
+    graded = policy.grade("asked", matches, floor=floor)
+    if graded.candidate is not None:
+        assert graded.level >= floor - 1e-9
+        again = policy.grade("asked", matches, floor=other)
+        if other < graded.level - 1e-9:
+            assert again.candidate is not None
+        if other > graded.level + 1e-9:
+            assert again.candidate is None
+
+
+@given(POLICIES, CANDIDATES, SHARES, SHARES)
+def test_asking_for_more_clarity_never_serves_more(policy, candidates, one, other):
+    loose, strict = (Consensus(policy.threshold, 1.0, 5, share, guards=[_no]) for share in sorted((one, other)))
+    matches = _matches(*candidates)
+    if strict.decide("asked", matches).hit is not None:
+        assert loose.decide("asked", matches).hit is not None
 
 
 @given(
@@ -133,27 +148,22 @@ def test_asking_for_more_agreement_never_serves_more(policy, candidates, agreeme
 def test_the_order_of_equals_does_not_matter(policy, candidates, random):
     matches = _matches(*candidates[:8])
     shuffled = random.sample(matches, len(matches))
-    assert _with(policy).decide("asked", shuffled) == _with(policy).decide("asked", matches)
+    assert policy.decide("asked", shuffled) == policy.decide("asked", matches)
 
 
 @given(POLICIES, CANDIDATES)
 def test_what_a_guard_refuses_is_never_served(policy, candidates):
-    hit = _with(policy).decide("asked", _matches(*candidates)).hit
+    hit = policy.decide("asked", _matches(*candidates)).hit
     assert hit is None or not hit.entry.text.startswith("refused")
 
 
-@given(POLICIES, CANDIDATES, st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.booleans()))
-def test_one_more_dissenter_never_makes_an_answer_served(policy, candidates, dissenter):
-    before = _answer(policy, _matches(*candidates))
-    after = _answer(policy, _matches(*candidates, dissenter))
-    assert after in (before, None) or after == dissenter[1].encode()
-
-
-@given(POLICIES, CANDIDATES, st.floats(-1, 1), st.booleans())
-def test_one_more_supporter_never_turns_a_hit_into_a_miss(policy, candidates, score, refused):
-    before = _answer(policy, _matches(*candidates))
-    if before is not None:
-        assert _answer(policy, _matches(*candidates, (score, before.decode(), refused))) == before
+@given(CANDIDATES, st.floats(-1, 1), st.booleans())
+def test_one_more_dissenter_never_makes_an_answer_served(candidates, score, refused):
+    policy = Consensus(guards=[_no])
+    before = policy.decide("asked", _matches(*candidates)).hit
+    after = policy.decide("asked", _matches(*candidates, (score, "d", refused))).hit
+    if before is None:
+        assert after is None or after.entry.payload == b"d"
 
 
 @pytest.mark.parametrize(
@@ -161,13 +171,13 @@ def test_one_more_supporter_never_turns_a_hit_into_a_miss(policy, candidates, sc
     [
         {"threshold": 1.1},
         {"threshold": float("nan")},
-        {"agreement": 0.5},
-        {"agreement": 90},
-        {"agreement": float("nan")},
-        {"alone": 0.6},
-        {"alone": 1.1},
-        {"alone": float("nan")},
-        {"neighbours": 1},
+        {"confidence": 0.5},
+        {"confidence": 75},
+        {"confidence": float("nan")},
+        {"clarity": 0.5},
+        {"clarity": float("nan")},
+        {"supporters": 1},
+        {"neighbours": 3},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings):
@@ -176,7 +186,17 @@ def test_settings_that_make_no_sense_are_refused(settings):
 
 
 def test_scores_that_are_no_numbers_serve_nothing():
-    assert Consensus().decide("asked", _matches((float("nan"), "a"), (float("nan"), "a"))).hit is None
+    assert Consensus().decide("asked", _matches(*[(float("nan"), "a")] * 4)).hit is None
+
+
+@pytest.mark.parametrize("policy", [Threshold(), Guarded(), Consensus()])
+def test_every_policy_tells_how_strict_it_might_be(policy):
+    assert isinstance(policy, Graded)
+    match = Match(made("a", text="asked"), 0.85)
+    assert policy.decide("asked", [match]).hit is None
+    graded = policy.grade("asked", [match], floor=0.8)
+    assert graded.candidate is match
+    assert graded.level == 0.85
 
 
 # The benchmark that measures it
@@ -209,7 +229,8 @@ def test_pairs_become_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "policy", [Threshold(0.7), Guarded(0.7, guards=()), Consensus(0.4, 0.6, 0.8, ()), Consensus(0.1, 0.51, None, ())]
+    "policy",
+    [Threshold(0.7), Guarded(0.7, guards=()), Consensus(0.7, 0.51, 2, 0.51, ()), Consensus(0.5, None, 3, 0.6, ())],
 )
 def test_the_benchmark_decides_like_a_real_cache(policy):
     random = np.random.default_rng(1)

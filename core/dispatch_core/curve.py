@@ -1,0 +1,84 @@
+"""How often a hit is wrong, by how strict a threshold would still serve it: measured once per encoder, offline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dispatch_core.errors import ConfigError
+
+FLOOR, STEP = 0.8, 0.01
+STEPS = 20
+"""A curve has a rate for each hundredth of strictness from 0.8 to 1; what is less strict is never served."""
+
+
+def step_of(level: float) -> int:
+    """Which step a strictness from `FLOOR` to 1 belongs to. Rounded, so that 0.92 is not the step below it."""
+    return min(STEPS - 1, max(0, math.floor((level - FLOOR) / STEP + 1e-6)))
+
+
+def level_of(step: int) -> float:
+    """The lowest strictness of a step."""
+    return round(FLOOR + step * STEP, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Error rates of each path to a hit ("near-duplicate", "consensus", ...), one for each step of strictness.
+
+    A path that was not calibrated is taken for the worst that was. Raises `ConfigError` for anything but rates.
+    """
+
+    encoder: str
+    rates: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        for path, rates in self.rates.items():
+            if len(rates) != STEPS or not all(0.0 < rate <= 1.0 for rate in rates):
+                raise ConfigError(f"a curve has {STEPS} rates in (0, 1] for each path, {path!r} has others")
+        if not self.rates:
+            raise ConfigError("a curve has rates for at least one path")
+
+    def of(self, path: str) -> Sequence[float]:
+        known = self.rates.get(path)
+        return known if known is not None else [max(rates) for rates in zip(*self.rates.values(), strict=True)]
+
+    def to_json(self) -> str:
+        return json.dumps({"encoder": self.encoder, "rates": {path: list(r) for path, r in self.rates.items()}})
+
+    @classmethod
+    def from_json(cls, text: str) -> Curve:
+        """Raises `ConfigError` for anything else."""
+        try:
+            data = json.loads(text)
+            return cls(
+                str(data["encoder"]), {str(path): [float(r) for r in rs] for path, rs in data["rates"].items()}
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError("not a calibration curve: an object with encoder and rates is expected") from error
+
+
+ALL_MINILM_L6_V2 = Curve(
+    "all-MiniLM-L6-v2",
+    {
+        "near-duplicate": (
+            *(0.28, 0.25, 0.18, 0.18, 0.18, 0.14, 0.14, 0.071, 0.071, 0.071),
+            *(0.054, 0.054, 0.025, 0.023, 0.023, 0.023, 0.023, 0.0028, 0.0028, 0.0028),
+        ),
+        "consensus": (
+            *(0.5, 0.5, 0.5, 0.5, 0.2, 0.13, 0.1, 0.097, 0.069, 0.039),
+            *(0.017, 0.017, 0.014, 0.0091, 0.0081, 0.0058, 0.0037, 0.0037, 0.0014, 0.0014),
+        ),
+        "guarded": (
+            *(0.13, 0.13, 0.11, 0.11, 0.088, 0.08, 0.08, 0.053, 0.042, 0.042),
+            *(0.042, 0.028, 0.028, 0.018, 0.017, 0.017, 0.017, 0.012, 0.0049, 0.0049),
+        ),
+        "above-threshold": (
+            *(0.13, 0.13, 0.13, 0.086, 0.086, 0.086, 0.082, 0.074, 0.074, 0.055),
+            *(0.053, 0.053, 0.046, 0.044, 0.044, 0.044, 0.044, 0.044, 0.044, 0.044),
+        ),
+    },
+)
+"""Of half the questions of BANKING77 and CLINC150 and of this project's own: ``python -m benchmarks.cache_quality``."""
