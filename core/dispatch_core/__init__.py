@@ -25,7 +25,7 @@ from dispatch_core.limit import (
     tiktoken_counter,
 )
 from dispatch_core.policy import Consensus, Decision, Guarded, Policy, Threshold
-from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
+from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Stats
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, Usage
@@ -46,6 +46,7 @@ __all__ = [
     "GaugeStats",
     "Guarded",
     "HashingEmbedder",
+    "LeasingStore",
     "LimitError",
     "LimitExceeded",
     "Limiter",

@@ -205,7 +205,7 @@ def _some_calls(store: RedisNearStore, chance: random.Random) -> list[Flow[objec
         if kind == "search":
             flows.append(store._search(EAST, HERE, 9, NOW))
         elif kind == "delete":
-            flows.append(store._delete([digest(name)]))
+            flows.append(store._delete(digest(name)))
         else:
             angle = chance.uniform(0, math.tau)
             vector = unit(math.cos(angle), math.sin(angle), 0) if kind == "put" else None
