@@ -188,7 +188,8 @@ class SQLiteStore(BlockingStore):
         """Bring the mirror up to the journal: only what is new, or everything after a gap."""
         first, last = self._db.execute("SELECT min(seq), max(seq) FROM changes").fetchone()
         if last is None or last == self._seen:
-            self._seen = -1 if last is None else last
+            # The first line of an empty journal will be 1.
+            self._seen = last or 0
             return
         if self._seen < first - 1:
             self._forget()
