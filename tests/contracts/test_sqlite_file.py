@@ -143,6 +143,7 @@ async def test_a_file_locked_by_another_is_a_store_error_and_readable(tmp_path, 
     one, other = Either(SQLiteStore(path), form), SQLiteStore(path, timeout=0)
     await one.put(made("a"), EAST)
     other._db.execute("BEGIN IMMEDIATE")
+    SQLiteStore(path).close()
     with pytest.raises(StoreError, match="locked"):
         await one.put(made("b"), EAST)
     assert await _found(one) == _ids("a")
@@ -156,5 +157,11 @@ async def test_a_file_locked_by_another_is_a_store_error_and_readable(tmp_path, 
 async def test_a_closed_file_is_a_store_error(tmp_path, form):
     store = Either(SQLiteStore(tmp_path / "cache.db"), form)
     await store.close()
-    with pytest.raises(StoreError):
-        await store.get(digest("a"), now=NOW)
+    for call in (
+        store.get(digest("a"), now=NOW),
+        store.touch(digest("a"), expires=NOW + 9, now=NOW),
+        store.clear(tags=["tag"]),
+        store.release("a", owner="one"),
+    ):
+        with pytest.raises(StoreError):
+            await call

@@ -39,11 +39,17 @@ _MIGRATIONS = (
 """The statements that lead from version 0, an empty file or one from before there were versions, to 1, and so on."""
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to today's version; inside a transaction, for several processes may open it at once."""
+def is_current(db: sqlite3.Connection) -> bool:
+    """Whether the file has today's version; one of a later version raises `StoreError`."""
     [version] = db.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS):
         raise StoreError(f"the file has version {version} and this program knows {len(_MIGRATIONS)}: update it")
+    return bool(version == len(_MIGRATIONS))
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the file to today's version; inside a transaction, for several processes may open it at once."""
+    [version] = db.execute("PRAGMA user_version").fetchone()
     for statements in _MIGRATIONS[version:]:
         for statement in statements:
             db.execute(statement)

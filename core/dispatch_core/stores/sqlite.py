@@ -156,8 +156,9 @@ class SQLiteStore(BlockingStore):
             self._db.execute("PRAGMA busy_timeout = 5000")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            with self._transaction():
-                rows.migrate(self._db)
+            if not rows.is_current(self._db):
+                with self._transaction():
+                    rows.migrate(self._db)
             self._db.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
         except BaseException:
             self._db.close()
