@@ -187,6 +187,20 @@ async def test_a_touch_is_one_command_and_reading_of_it_no_other(both, client):
     assert match.entry.expires == NOW + 20
 
 
+async def test_a_touch_moves_the_servers_own_expiry(redis_like_url, client, prefix, form):
+    store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
+    await store.put(made("a", expires=NOW + 6), EAST)
+    key = _key(prefix, f"e:{digest('a')}")
+    for expires, milliseconds in (
+        (NOW + 20.5, int(NOW * 1000) + 20_500),
+        (None, -1),
+        (NOW + 1, int(NOW * 1000) + 1_000),
+    ):
+        await store.touch(digest("a"), expires=expires, now=NOW)
+        assert client.execute_command("PEXPIRETIME", key) == milliseconds
+    await store.target.aclose()
+
+
 async def test_what_is_rewritten_while_a_clear_is_under_way_is_judged_as_it_is_by_then(redis_like_url, prefix):
     with redis.Redis.from_url(redis_like_url) as shared:
         store = RedisNearStore(client=shared, prefix=prefix)

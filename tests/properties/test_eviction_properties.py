@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dispatch_core.stores.eviction import Cap, LazyHeap
 
 IDS = st.sampled_from("abcdefgh")
-ENDS = st.none() | st.integers(0, 40)
+ENDS = st.sampled_from([None] * 9 + [10, 20, 30])
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("admit"), IDS, st.integers(1, 500), st.integers(0, 60), ENDS),
@@ -126,6 +126,19 @@ def test_an_old_favourite_that_is_asked_no_more_gives_way_in_the_end(uses, max_e
     for number in range((uses + 2) * max_entries):
         gone += cap.admit(f"{number}", cost=cost, size=10, now=0)
     assert "favourite" in gone
+
+
+def test_a_use_counts_from_when_it_happens():
+    cap = Cap(2)
+    cap.admit("used", cost=100, size=10, now=0)
+    gone: list[str] = []
+    for number in range(40):
+        if number == 9:
+            # By then the others are worth nearly as much.
+            cap.hit("used")
+        gone += cap.admit(f"{number}", cost=10, size=10, now=0)
+    # Worth 10 when it came and 8 + 20 since it was used, as much as the 28th of the others: the older gives way.
+    assert gone.index("used") == 27
 
 
 @given(st.lists(st.tuples(IDS, st.none() | st.floats(-1e6, 1e6)), max_size=200))
