@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,11 @@ def made(
     text: str = "text",
     payload: bytes = b"payload",
     expires: float | None = None,
+    tags: Iterable[str] = (),
 ) -> Entry:
     """An entry whose id is the digest of its name."""
-    return Entry(digest(name), digest(namespace), digest(scope), text, payload, Usage(3, 4), 1_000.25, expires)
+    fixed = {"usage": Usage(3, 4), "created": 1_000.25, "tags": tuple(sorted(set(tags)))}
+    return Entry(digest(name), digest(namespace), digest(scope), text, payload, expires=expires, **fixed)
 
 
 class CountingEmbedder(HashingEmbedder):
@@ -88,7 +90,7 @@ class FlakyStore(SyncStore):
     def __init__(self) -> None:
         self._kept = MemoryStore()
         self.error: Exception | None = None
-        self.breaks = {"get", "search", "put", "delete", "clear"}
+        self.breaks = {"get", "search", "put", "delete", "touch", "clear"}
         self.asked = 0
 
     def __len__(self) -> int:
@@ -112,8 +114,11 @@ class FlakyStore(SyncStore):
     def delete(self, id: str) -> None:
         self._work("delete").delete(id)
 
-    def clear(self, namespace: str | None = None) -> None:
-        self._work("clear").clear(namespace)
+    def touch(self, id: str, *, expires: float | None, now: float) -> None:
+        self._work("touch").touch(id, expires=expires, now=now)
+
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        return self._work("clear").clear(namespace, tags=tags)
 
     def close(self) -> None:
         pass

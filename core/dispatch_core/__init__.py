@@ -28,7 +28,7 @@ from dispatch_core.limit import (
     tiktoken_counter,
 )
 from dispatch_core.policy import Decision, Graded, Guarded, Learning, Policy, Threshold
-from dispatch_core.ports import Embedder, Limiter, Reservation, VectorStore
+from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Stats
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, Usage
@@ -54,6 +54,7 @@ __all__ = [
     "Guarded",
     "HashingEmbedder",
     "Learning",
+    "LeasingStore",
     "LimitError",
     "LimitExceeded",
     "Limiter",

@@ -21,8 +21,8 @@ class Decision:
     """What a policy makes of the nearest entries.
 
     ``hit`` is the entry to serve or None, ``reason`` says why, ``nearest`` is the best candidate seen.
-    ``candidate`` is what a less strict setting would serve, ``level`` the strictest threshold that still serves it and
-    ``path`` the way it got there; a hit is its own candidate. ``signals`` are the numbers behind the decision.
+    ``candidate`` is what a less strict setting would serve, ``level`` the strictest threshold that still serves it
+    and ``path`` the way it got there; a hit is its own candidate. ``signals`` are the numbers behind the decision.
     """
 
     hit: Match | None

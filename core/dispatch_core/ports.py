@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Usage, Vector
@@ -60,14 +60,45 @@ class VectorStore(Protocol):
     def delete(self, id: str) -> None: ...
     async def adelete(self, id: str) -> None: ...
 
-    def clear(self, namespace: str | None = None) -> None:
-        """Forget one namespace (its digest), or everything this store holds."""
+    def touch(self, id: str, *, expires: float | None, now: float) -> None:
+        """Move the end of an entry's life; one that is gone, or has expired by ``now``, stays so."""
         ...
 
-    async def aclear(self, namespace: str | None = None) -> None: ...
+    async def atouch(self, id: str, *, expires: float | None, now: float) -> None: ...
+
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        """Forget one namespace (its digest), or everything this store holds; return how many entries that were.
+
+        With ``tags``, of these only the entries that carry at least one of them. What others write meanwhile may
+        stay, and is removed only if it is to be forgotten as it is by then.
+        """
+        ...
+
+    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int: ...
 
     def close(self) -> None: ...
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class LeasingStore(Protocol):
+    """What a store that processes share may offer besides: the right to do a thing alone, for a while.
+
+    A lease is a promise among those who ask for it and protects nothing else. A store that lost it (flushed, evicted)
+    gives it to the next who asks. Leases are no entries: `clear` leaves them. Failures raise `StoreError`.
+    """
+
+    def lease(self, id: str, *, owner: str, seconds: float) -> bool:
+        """Take the lease, or renew one's own, from now on for so long; False if another owner holds it."""
+        ...
+
+    async def alease(self, id: str, *, owner: str, seconds: float) -> bool: ...
+
+    def release(self, id: str, *, owner: str) -> None:
+        """Give the lease back; nothing happens if the owner does not hold it (any more)."""
+        ...
+
+    async def arelease(self, id: str, *, owner: str) -> None: ...
 
 
 class Reservation(Protocol):

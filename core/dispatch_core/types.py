@@ -56,7 +56,12 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored answer. ``payload`` belongs to the front that wrote it; ``expires`` is in Unix seconds."""
+    """A stored answer. ``payload`` belongs to the front that wrote it; all times are in Unix seconds.
+
+    From ``stale`` on, the entry is served only while somebody refreshes it; from ``expires`` on, never. ``tags`` name
+    what the answer rests on, sorted and each once: all that rests on it can be forgotten together. A ``tombstone``
+    has no answer: it takes its place in a search like any entry, and means "no".
+    """
 
     id: str
     namespace: str
@@ -66,6 +71,9 @@ class Entry:
     usage: Usage
     created: float
     expires: float | None = None
+    stale: float | None = None
+    tags: tuple[str, ...] = ()
+    tombstone: bool = False
 
     def fresh(self, now: float) -> bool:
         return self.expires is None or now < self.expires

@@ -1,4 +1,4 @@
-"""What stores that mirror a shared journal promise when things break: gaps, flushed servers, full disks."""
+"""What a mirror of a Redis promises when things break: gaps in the journal, flushed, full and lost servers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,14 @@ import numpy as np
 import pytest
 import redis
 import redis.asyncio
-from fakes import FORMS, Either, made, unit
+from fakes import Either, made, unit
+from places import EAST, HERE, NORTH, NOW
 from servers import Server, free_port
 
-from dispatch_core import ConfigError, RedisNearStore, SQLiteStore, StoreError
+from dispatch_core import ConfigError, RedisNearStore, StoreError
 from dispatch_core._flow import Flow
 from dispatch_core.keys import digest
-from dispatch_core.stores import redisnear, sqlite
-
-NOW = float(round(time.time()) + 1_000_000)
-HERE = digest("scope")
-EAST, NORTH = unit(1, 0, 0), unit(0, 1, 0)
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+from dispatch_core.stores import redisnear
 
 
 @pytest.fixture
@@ -181,6 +172,119 @@ async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client, pre
     await writer.aclose()
 
 
+async def test_a_touch_is_one_command_and_reading_of_it_no_other(both, client):
+    one, other = both
+    await one.put(made("a", expires=NOW + 6), EAST)
+    assert await _found(other) == _ids("a")
+    client.config_resetstat()
+    await one.touch(digest("a"), expires=NOW + 20, now=NOW)
+    await other.target.asearch(EAST, scope=digest("elsewhere"), limit=1, now=NOW)
+    # What the server's statistics name besides is called within the script.
+    calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in client.info("commandstats").items()}
+    assert {calls.get(name, 0) for name in ("eval", "mget", "xrange")} == {1}
+    assert {calls.get(name, 0) for name in ("hmget", "hgetall", "scan")} == {0}
+    [match] = await other.search(EAST, scope=HERE, limit=1, now=NOW + 10)
+    assert match.entry.expires == NOW + 20
+
+
+async def test_a_touch_moves_the_servers_own_expiry(redis_like_url, client, prefix, form):
+    store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
+    await store.put(made("a", expires=NOW + 6), EAST)
+    key = _key(prefix, f"e:{digest('a')}")
+    for expires, milliseconds in (
+        (NOW + 20.5, int(NOW * 1000) + 20_500),
+        (None, -1),
+        (NOW + 1, int(NOW * 1000) + 1_000),
+    ):
+        await store.touch(digest("a"), expires=expires, now=NOW)
+        assert client.execute_command("PEXPIRETIME", key) == milliseconds
+    await store.target.aclose()
+
+
+async def test_what_is_rewritten_while_a_clear_is_under_way_is_judged_as_it_is_by_then(redis_like_url, prefix):
+    with redis.Redis.from_url(redis_like_url) as shared:
+        store = RedisNearStore(client=shared, prefix=prefix)
+        for name in ("a", "b", "c", "d"):
+            store.put(made(name, tags=["tag"]), EAST)
+        flow, reply, removed = store._clear(digest("ours"), frozenset(["tag"])), None, None
+        while removed is None:
+            try:
+                step = flow.send(reply)
+            except StopIteration as done:
+                removed = done.value
+            else:
+                if step.args[0][0][0] == "EVAL":
+                    store.put(made("a", tags=["other"]), EAST)
+                    store.put(made("b", tags=["tag"], namespace="theirs"), EAST)
+                    store.delete(digest("c"))
+                reply = step.call(*step.args)
+        assert removed == 1
+        assert [store.get(digest(name), now=NOW) is None for name in "abcd"] == [False, False, True, True]
+
+
+async def test_a_clear_longer_than_a_page_forgets_all(both, monkeypatch):
+    monkeypatch.setattr(redisnear, "_PAGE", 20)
+    monkeypatch.setattr(redisnear, "_DELETIONS", 7)
+    one, other = both
+    for number in range(100):
+        await one.put(made(f"{number}", tags=["even" if number % 2 == 0 else "odd"]), EAST)
+    assert await other.clear(tags=["even"]) == 50
+    assert len(await _found(one)) == 50
+    assert await other.clear() == 50
+    assert await _found(one) == []
+
+
+async def test_an_entry_written_before_there_were_tags_is_read(redis_like_url, client, prefix, form):
+    before = {"namespace": digest("ours"), "scope": HERE, "text": b"text", "payload": b"payload", "input_tokens": 3}
+    before |= {"output_tokens": 4, "created": "1000.25", "expires": repr(NOW + 5), "vector": EAST.tobytes()}
+    client.hset(_key(prefix, f"e:{digest('a')}"), mapping=before)
+    store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
+    assert await store.get(digest("a"), now=NOW) == made("a", expires=NOW + 5)
+    assert await _found(store) == _ids("a")
+    await store.touch(digest("a"), expires=NOW + 9, now=NOW)
+    assert await store.clear(tags=["tag"]) == 0
+    assert await store.clear(digest("ours")) == 1
+    await store.target.aclose()
+
+
+async def test_a_full_server_that_may_not_evict_refuses_and_can_be_cleared(own_server: Server, form):
+    store = Either(RedisNearStore(own_server.url, timeout=20), form)
+    await store.put(made("a", payload=b"old"), EAST)
+    with redis.Redis.from_url(own_server.url) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+        for name in ("a", "b"):
+            with pytest.raises(StoreError, match="maxmemory"):
+                await store.put(made(name, payload=b"new"), NORTH)
+        with pytest.raises(StoreError, match="maxmemory"):
+            await store.lease("a", owner="one", seconds=9)
+        [match] = await store.search(EAST, scope=HERE, limit=9, now=NOW)
+        assert (match.entry.payload, match.score) == (b"old", pytest.approx(1.0))
+        await store.release("a", owner="one")
+        assert await store.clear() == 1
+        client.config_set("maxmemory", 0)
+    await store.put(made("b"), EAST)
+    assert await _found(store) == _ids("b")
+    await store.target.aclose()
+
+
+async def test_a_server_that_evicts_keeps_what_is_found_true(own_server: Server, form):
+    store = Either(RedisNearStore(own_server.url, timeout=20), form)
+    with redis.Redis.from_url(own_server.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lfu")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+        for number in range(150):
+            await store.put(made(f"{number}", payload=b"x" * 50_000), EAST)
+            for match in await store.search(EAST, scope=HERE, limit=3, now=NOW):
+                assert match.entry.payload == b"x" * 50_000
+        assert client.info("stats")["evicted_keys"] > 50
+        for _ in range(2):
+            there = [id for id in _ids(*map(str, range(150))) if await store.get(id, now=NOW) is not None]
+            assert set(await _found(store)) <= set(there)
+        assert 0 < len(there) < 100
+    await store.target.aclose()
+
+
 def _drive(flows: list[Flow[object]], chance: random.Random) -> None:
     """Let the callers take their steps in turns, in an order of chance; a pause takes no time."""
     todo: list[tuple[Flow[object], object]] = [(flow, None) for flow in flows]
@@ -201,11 +305,13 @@ def _some_calls(store: RedisNearStore, chance: random.Random) -> list[Flow[objec
     flows: list[Flow[object]] = []
     for _ in range(12):
         name = chance.choice("abc")
-        kind = chance.choice(["put", "put", "put", "search", "search", "plain", "delete"])
+        kind = chance.choice(["put", "put", "put", "search", "search", "plain", "touch", "touch", "delete"])
         if kind == "search":
             flows.append(store._search(EAST, HERE, 9, NOW))
+        elif kind == "touch":
+            flows.append(store._touch(digest(name), NOW + chance.randrange(1, 10), NOW))
         elif kind == "delete":
-            flows.append(store._delete([digest(name)]))
+            flows.append(store._delete(digest(name)))
         else:
             angle = chance.uniform(0, math.tau)
             vector = unit(math.cos(angle), math.sin(angle), 0) if kind == "put" else None
@@ -234,6 +340,10 @@ def test_callers_in_any_order_leave_mirrors_that_agree_with_the_server(redis_lik
                     for id, entry in expected.items():
                         written = np.frombuffer(entry.payload, dtype=np.float32)
                         assert matches[id].score == pytest.approx(float(written @ EAST), abs=1e-6), f"seed {seed}"
+                    for later in range(1, 10):
+                        fresh = {id for id, entry in expected.items() if entry.fresh(NOW + later)}
+                        last = store.search(EAST, scope=HERE, limit=9, now=NOW + later)
+                        assert {m.entry.id for m in last} == fresh, f"seed {seed}"
 
 
 # Redis: the connection
@@ -249,7 +359,11 @@ async def test_a_restarted_server_fails_meanwhile_and_works_afterwards(own_serve
         store.put(made("b"), EAST),
         store.put(made("b"), None),
         store.delete(digest("a")),
+        store.touch(digest("a"), expires=NOW + 9, now=NOW),
         store.clear(),
+        store.clear(tags=["tag"]),
+        store.lease("a", owner="one", seconds=9),
+        store.release("a", owner="one"),
     ):
         with pytest.raises(StoreError) as failed:
             await call
@@ -382,70 +496,3 @@ def test_more_threads_than_connections_wait_for_one(redis_like_url):
         thread.join()
     assert found == [None] * 16
     store.close()
-
-
-# SQLite
-
-
-async def test_a_file_whose_journal_was_trimmed_is_loaded_anew(tmp_path, form, monkeypatch):
-    monkeypatch.setattr(sqlite, "_KEPT_CHANGES", 5)
-    monkeypatch.setattr(sqlite, "_TRIM_EVERY", 10)
-    one, other = (Either(SQLiteStore(tmp_path / "cache.db", timeout=20), form) for _ in range(2))
-    await one.put(made("a"), EAST)
-    assert await _found(other) == _ids("a")
-    await one.delete(digest("a"))
-    names = [f"{number}" for number in range(50)]
-    for name in names:
-        await one.put(made(name), EAST)
-    assert await _found(other) == _ids(*names)
-    for store in (one, other):
-        await store.close()
-
-
-async def test_expired_rows_leave_the_file_in_time(tmp_path, form, monkeypatch):
-    monkeypatch.setattr(sqlite, "_TRIM_EVERY", 10)
-    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
-    await store.put(made("old", expires=500.0), EAST)
-    for number in range(10):
-        await store.put(made(f"{number}"), EAST)
-    # Seen from before its expiry it would still be there.
-    assert await store.get(digest("old"), now=1.0) is None
-    await store.close()
-
-
-async def test_a_full_disk_is_a_store_error_and_the_store_works_on(tmp_path, form):
-    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
-    await store.put(made("a"), EAST)
-    store.target._db.execute("PRAGMA max_page_count = 30")
-    for _ in range(2):
-        with pytest.raises(StoreError, match="full"):
-            await store.put(made("big", payload=b"x" * 1_000_000), NORTH)
-    with pytest.raises(StoreError, match="full"):
-        await store.put(made("a", payload=b"x" * 1_000_000), NORTH)
-    [match] = await store.search(EAST, scope=HERE, limit=9, now=NOW)
-    assert (match.entry, match.score) == (made("a"), pytest.approx(1.0))
-    await store.put(made("b"), EAST)
-    assert await _found(store) == _ids("a", "b")
-    await store.close()
-
-
-async def test_a_file_locked_by_another_is_a_store_error_and_readable(tmp_path, form):
-    path = tmp_path / "cache.db"
-    one, other = Either(SQLiteStore(path), form), SQLiteStore(path, timeout=0)
-    await one.put(made("a"), EAST)
-    other._db.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="locked"):
-        await one.put(made("b"), EAST)
-    assert await _found(one) == _ids("a")
-    other._db.execute("ROLLBACK")
-    await one.put(made("b"), EAST)
-    assert await _found(one) == _ids("a", "b")
-    other.close()
-    await one.close()
-
-
-async def test_a_closed_file_is_a_store_error(tmp_path, form):
-    store = Either(SQLiteStore(tmp_path / "cache.db"), form)
-    await store.close()
-    with pytest.raises(StoreError):
-        await store.get(digest("a"), now=NOW)

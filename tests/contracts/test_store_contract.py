@@ -6,106 +6,16 @@ import asyncio
 import gc
 import math
 import random
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import FORMS, Either, in_another_process, made, unit
-from servers import REDIS_LIKE
+from fakes import Either, in_another_process, made, unit
+from places import EAST, HERE, HOSTILE, NORTH, NOW, WEST, found
 
-from dispatch_core import (
-    DimensionMismatch,
-    MemoryStore,
-    RedisNearStore,
-    SQLiteStore,
-    StoreError,
-    Usage,
-    VectorStore,
-    store_from_url,
-)
+from dispatch_core import DimensionMismatch, SQLiteStore, StoreError, Usage, store_from_url
 from dispatch_core.keys import digest
-
-# Later than the real time, so that a server's own clock never expires what these tests still want to see.
-NOW = float(round(time.time()) + 1_000_000)
-HERE = digest("scope")
-EAST, NORTH, WEST = unit(1, 0, 0), unit(0, 1, 0), unit(-1, 0, 0)
-
-HOSTILE = [
-    "",
-    "   ",
-    "nul \x00 inside",
-    "Robert'); DROP TABLE entries;--",
-    '"quotes" and `ticks` and \\ slashes',
-    "* ? [a-z] {tag} ^ - | @field:{x}",
-    "line\r\nends\rof\nall kinds \u2028",
-    "你好,世界 🎉 \u202eright to left",
-    "<|endoftext|>",
-    "lone \ud800 surrogates \udfff",
-    "very long " * 10_000,
-]
-
-
-@dataclass
-class Place:
-    """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None."""
-
-    open: Callable[[], VectorStore]
-    url: str | None = None
-
-
-def _place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if kind == "memory":
-        return Place(MemoryStore)
-    if kind == "sqlite":
-        path = tmp_path / "cache.db"
-        return Place(lambda: SQLiteStore(path, timeout=20), f"sqlite:///{path}")
-    url: str = request.getfixturevalue(f"{kind}_url")
-    prefix = uuid.uuid4().hex
-    return Place(lambda: RedisNearStore(url, prefix=prefix, timeout=20), f"{url}#{prefix}")
-
-
-@pytest.fixture(params=["memory", "sqlite", *REDIS_LIKE])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return _place(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=["sqlite", *REDIS_LIKE])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place that several stores may share."""
-    return _place(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-async def store(place: Place, form: str) -> AsyncIterator[Either]:
-    either = Either(place.open(), form)
-    yield either
-    await either.target.aclose()
-
-
-@pytest.fixture
-async def both(shared: Place, form: str) -> AsyncIterator[tuple[Either, Either]]:
-    """Two stores of one place, as two processes have them."""
-    pair = Either(shared.open(), form), Either(shared.open(), form)
-    yield pair
-    for either in pair:
-        await either.target.aclose()
-
-
-async def _found(store: Either, vector=EAST, *, scope: str = HERE, limit: int = 10, now: float = NOW) -> list:
-    """The ids a search finds, best first."""
-    return [match.entry.id for match in await store.search(vector, scope=scope, limit=limit, now=now)]
-
 
 # Scores
 
@@ -123,19 +33,19 @@ async def test_the_best_comes_first(store):
     vectors = {"worst": WEST, "best": EAST, "third": NORTH, "second": unit(2, 1, 0)}
     for name, vector in vectors.items():
         await store.put(made(name), vector)
-    assert await _found(store) == [digest(name) for name in ("best", "second", "third", "worst")]
+    assert await found(store) == [digest(name) for name in ("best", "second", "third", "worst")]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6, 100])
-async def test_no_more_than_the_limit_is_found(store, limit):
+async def test_no_more_than_the_limit_isfound(store, limit):
     for number in range(6):
         await store.put(made(f"{number}"), unit(1, number, 0))
-    assert await _found(store, limit=limit) == [digest(f"{number}") for number in range(min(limit, 6))]
+    assert await found(store, limit=limit) == [digest(f"{number}") for number in range(min(limit, 6))]
 
 
 async def test_an_empty_store_finds_nothing(store):
     assert await store.get(digest("a"), now=NOW) is None
-    assert await _found(store) == []
+    assert await found(store) == []
 
 
 async def test_many_vectors_are_searched_exactly(store):
@@ -144,7 +54,7 @@ async def test_many_vectors_are_searched_exactly(store):
     for number, row in enumerate(rows):
         await store.put(made(f"{number}"), row)
     expected = [digest(f"{number}") for number in np.argsort(-(rows @ rows[42]))[:8]]
-    assert await _found(store, rows[42], limit=8) == expected
+    assert await found(store, rows[42], limit=8) == expected
 
 
 # Identity
@@ -154,8 +64,8 @@ async def test_a_nearer_entry_of_another_scope_never_hides_ours(store):
     for number in range(20):
         await store.put(made(f"theirs {number}", scope="theirs"), EAST)
     await store.put(made("ours"), unit(1, 1, 0))
-    assert await _found(store, limit=1) == [digest("ours")]
-    assert await _found(store, scope=digest("a third")) == []
+    assert await found(store, limit=1) == [digest("ours")]
+    assert await found(store, scope=digest("a third")) == []
 
 
 async def test_an_entry_comes_back_as_it_was_put(store):
@@ -185,20 +95,20 @@ async def test_put_again_moves_to_the_new_scope(store):
     await store.put(made("a"), EAST)
     await store.put(made("b"), EAST)
     await store.put(made("a", scope="elsewhere"), EAST)
-    assert await _found(store) == [digest("b")]
-    assert await _found(store, scope=digest("elsewhere")) == [digest("a")]
+    assert await found(store) == [digest("b")]
+    assert await found(store, scope=digest("elsewhere")) == [digest("a")]
 
 
 async def test_put_again_replaces_the_expiry(store):
     await store.put(made("a", expires=NOW + 5), EAST)
     await store.put(made("a"), EAST)
-    assert await _found(store, now=NOW + 1e6) == [digest("a")]
+    assert await found(store, now=NOW + 1e6) == [digest("a")]
     assert await store.get(digest("a"), now=NOW + 1e6) is not None
 
 
 async def test_an_entry_without_a_vector_is_found_by_its_id_alone(store):
     await store.put(made("a"), None)
-    assert await _found(store) == []
+    assert await found(store) == []
     assert (await store.get(digest("a"), now=NOW)).id == digest("a")
 
 
@@ -206,7 +116,7 @@ async def test_put_without_a_vector_replaces_an_earlier_vector(store):
     await store.put(made("a", payload=b"old"), EAST)
     await store.put(made("b"), NORTH)
     await store.put(made("a", payload=b"new"), None)
-    assert await _found(store) == [digest("b")]
+    assert await found(store) == [digest("b")]
     assert (await store.get(digest("a"), now=NOW)).payload == b"new"
 
 
@@ -216,7 +126,7 @@ async def test_put_without_a_vector_replaces_an_earlier_vector(store):
 async def test_an_entry_is_found_until_it_expires(store):
     await store.put(made("a", expires=NOW + 6), EAST)
     for now, there in ((NOW, True), (NOW + 5.75, True), (NOW + 6, False), (NOW + 14, False)):
-        assert (await _found(store, now=now) == [digest("a")]) is there
+        assert (await found(store, now=now) == [digest("a")]) is there
         assert (await store.get(digest("a"), now=now) is not None) is there
 
 
@@ -224,22 +134,22 @@ async def test_reading_does_not_extend_a_life(store):
     await store.put(made("a", expires=NOW + 6), EAST)
     for second in range(6):
         assert await store.get(digest("a"), now=NOW + second) is not None
-        assert await _found(store, now=NOW + second) == [digest("a")]
+        assert await found(store, now=NOW + second) == [digest("a")]
     assert await store.get(digest("a"), now=NOW + 6) is None
-    assert await _found(store, now=NOW + 6) == []
+    assert await found(store, now=NOW + 6) == []
 
 
 async def test_an_expired_entry_never_hides_a_fresh_one(store):
     for number in range(10):
         await store.put(made(f"old {number}", expires=NOW + 1), EAST)
     await store.put(made("fresh"), NORTH)
-    assert await _found(store, limit=1, now=NOW + 2) == [digest("fresh")]
+    assert await found(store, limit=1, now=NOW + 2) == [digest("fresh")]
 
 
-async def test_an_entry_that_was_expired_when_put_is_never_found(store):
+async def test_an_entry_that_was_expired_when_put_is_neverfound(store):
     await store.put(made("a", expires=1.0), EAST)
     assert await store.get(digest("a"), now=NOW) is None
-    assert await _found(store) == []
+    assert await found(store) == []
 
 
 # Dimensions
@@ -254,7 +164,7 @@ async def test_a_vector_of_another_length_is_refused_and_the_store_works_on(stor
         await store.search(unit(1, 0, 0, 0), scope=HERE, limit=1, now=NOW)
     assert await store.get(digest("b"), now=NOW) is None
     await store.put(made("c"), NORTH)
-    assert await _found(store) == [digest("a"), digest("c")]
+    assert await found(store) == [digest("a"), digest("c")]
 
 
 async def test_a_refused_vector_leaves_the_earlier_entry(store):
@@ -262,14 +172,14 @@ async def test_a_refused_vector_leaves_the_earlier_entry(store):
     with pytest.raises(DimensionMismatch):
         await store.put(made("a", payload=b"new"), unit(1, 0))
     assert (await store.get(digest("a"), now=NOW)).payload == b"old"
-    assert await _found(store) == [digest("a")]
+    assert await found(store) == [digest("a")]
 
 
 async def test_an_emptied_store_takes_vectors_of_another_length(store):
     await store.put(made("a"), EAST)
     await store.clear()
     await store.put(made("b"), unit(1, 0))
-    assert await _found(store, unit(1, 0)) == [digest("b")]
+    assert await found(store, unit(1, 0)) == [digest("b")]
 
 
 # Forgetting
@@ -282,7 +192,7 @@ async def test_delete_forgets_one_entry_and_may_be_repeated(store):
         await store.delete(digest("a"))
     await store.delete(digest("never was"))
     assert await store.get(digest("a"), now=NOW) is None
-    assert await _found(store) == [digest("b")]
+    assert await found(store) == [digest("b")]
 
 
 async def test_a_deleted_entry_may_come_back(store):
@@ -298,20 +208,20 @@ async def test_clear_touches_one_namespace(store):
         await store.put(made(name, namespace=namespace), EAST)
     await store.put(made("e"), None)
     await store.clear(digest("ours"))
-    assert sorted(await _found(store)) == sorted([digest("b"), digest("d")])
+    assert sorted(await found(store)) == sorted([digest("b"), digest("d")])
     assert [await store.get(digest(name), now=NOW) is None for name in "abcde"] == [True, False, True, False, True]
     await store.clear("*")
-    assert len(await _found(store)) == 2
+    assert len(await found(store)) == 2
 
 
 async def test_clear_forgets_everything(store):
     for number in range(30):
         await store.put(made(f"{number}", namespace=f"{number % 3}"), EAST if number % 2 else None)
     await store.clear()
-    assert await _found(store) == []
+    assert await found(store) == []
     assert await store.get(digest("0"), now=NOW) is None
     await store.put(made("after"), EAST)
-    assert await _found(store) == [digest("after")]
+    assert await found(store) == [digest("after")]
 
 
 # Content
@@ -325,7 +235,7 @@ async def test_hostile_text_round_trips(store, text):
     assert await store.get(entry.id, now=NOW) == entry
     assert (await store.search(EAST, scope=HERE, limit=1, now=NOW))[0].entry.text == text
     await store.delete(entry.id)
-    assert await _found(store) == [digest("b")]
+    assert await found(store) == [digest("b")]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", bytes(range(256)) * 3, b"\r\n$5\r\nhello", b"x" * 1_000_000])
@@ -446,11 +356,11 @@ async def test_closing_twice_is_harmless(place, form):
 
 async def test_two_stores_see_each_others_puts(both):
     one, other = both
-    assert await _found(other) == []
+    assert await found(other) == []
     await one.put(made("a"), EAST)
-    assert await _found(other) == [digest("a")]
+    assert await found(other) == [digest("a")]
     await other.put(made("b"), NORTH)
-    assert await _found(one) == [digest("a"), digest("b")]
+    assert await found(one) == [digest("a"), digest("b")]
     await one.put(made("b", payload=b"new"), unit(2, -1, 0))
     [_, match] = await other.search(EAST, scope=HERE, limit=5, now=NOW)
     assert (match.entry.payload, match.score) == (b"new", pytest.approx(2 / 5**0.5))
@@ -460,22 +370,22 @@ async def test_two_stores_see_each_others_deletes_and_clears(both):
     one, other = both
     for name, namespace in (("a", "ours"), ("b", "theirs"), ("c", "ours")):
         await one.put(made(name, namespace=namespace), EAST)
-    assert len(await _found(other)) == 3
+    assert len(await found(other)) == 3
     await one.delete(digest("a"))
-    assert sorted(await _found(other)) == sorted([digest("b"), digest("c")])
+    assert sorted(await found(other)) == sorted([digest("b"), digest("c")])
     await other.clear(digest("ours"))
-    assert await _found(one) == [digest("b")]
+    assert await found(one) == [digest("b")]
     await one.clear()
-    assert await _found(other) == []
+    assert await found(other) == []
     assert await other.get(digest("b"), now=NOW) is None
 
 
 async def test_a_vector_taken_away_by_one_store_is_not_found_by_the_other(both):
     one, other = both
     await one.put(made("a"), EAST)
-    assert await _found(other) == [digest("a")]
+    assert await found(other) == [digest("a")]
     await one.put(made("a"), None)
-    assert await _found(other) == []
+    assert await found(other) == []
 
 
 async def test_two_stores_that_write_at_once_lose_nothing(shared):
@@ -503,7 +413,7 @@ async def test_entries_survive_closing_and_opening_again(shared, form):
     await first.put(made("b"), None)
     await first.close()
     again = Either(shared.open(), form)
-    assert await _found(again) == [digest("a")]
+    assert await found(again) == [digest("a")]
     assert await again.get(digest("b"), now=NOW) == made("b")
     with pytest.raises(DimensionMismatch):
         await again.put(made("c"), unit(1, 0))

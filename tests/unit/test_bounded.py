@@ -26,7 +26,7 @@ def _ask(policy, number, score, *, wrong: bool) -> Decision:
 
 
 def _stream(policy, errors, *, questions=4_000, seed=0) -> tuple[int, int]:
-    """Hits, and wrong ones, of a stream whose neighbours of a score are wrong with the probability ``errors(score)``."""
+    """Hits, and wrong ones, of a stream where a neighbour of a score is wrong with probability ``errors(score)``."""
     rng = random.Random(seed)
     hits = wrongs = 0
     for number in range(questions):

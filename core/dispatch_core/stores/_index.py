@@ -58,7 +58,7 @@ class VectorIndex:
     """Ids by the cosine of their vectors, within a scope. Thread-safe.
 
     All vectors of a scope have one length; another one raises `DimensionMismatch`. A scope that was emptied is free
-    again. Expired vectors are let go within a minute of searching.
+    again. Vectors that expired over a minute ago are let go within another minute of searching.
     """
 
     def __init__(self) -> None:
@@ -85,6 +85,14 @@ class VectorIndex:
                 block = self._blocks[scope] = _Block.of(len(vector))
             block.put(id, vector, math.inf if expires is None else expires)
             self._scopes[id] = scope
+
+    def touch(self, id: str, expires: float | None) -> None:
+        """Move the end of a vector's life, if it is here."""
+        with self._lock:
+            scope = self._scopes.get(id)
+            if scope is not None:
+                block = self._blocks[scope]
+                block.expires[block.rows[id]] = math.inf if expires is None else expires
 
     def remove(self, id: str) -> None:
         with self._lock:
@@ -115,12 +123,15 @@ class VectorIndex:
             raise DimensionMismatch(block.vectors.shape[1], len(vector))
 
     def _sweep(self, now: float) -> None:
-        """Scopes that nobody asks for again would keep their expired vectors for ever."""
+        """Scopes that nobody asks for again would keep their expired vectors for ever.
+
+        Others may be a little behind, and still move the end of a life that is over by our ``now``.
+        """
         if now < self._swept + _SWEEP_EVERY:
             return
         self._swept = now
         for block in list(self._blocks.values()):
-            for row in np.flatnonzero(block.expires[: len(block.ids)] <= now)[::-1]:
+            for row in np.flatnonzero(block.expires[: len(block.ids)] <= now - _SWEEP_EVERY)[::-1]:
                 self._forget(block.ids[row])
 
     def _forget(self, id: str) -> None:

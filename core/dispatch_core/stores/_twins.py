@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ParamSpec, TypeVar
 
 from dispatch_core.types import Entry, Match, Vector
@@ -31,7 +31,9 @@ class SyncStore(ABC):
     @abstractmethod
     def delete(self, id: str) -> None: ...
     @abstractmethod
-    def clear(self, namespace: str | None = None) -> None: ...
+    def touch(self, id: str, *, expires: float | None, now: float) -> None: ...
+    @abstractmethod
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int: ...
     @abstractmethod
     def close(self) -> None: ...
 
@@ -47,8 +49,11 @@ class SyncStore(ABC):
     async def adelete(self, id: str) -> None:
         await self._off(self.delete, id)
 
-    async def aclear(self, namespace: str | None = None) -> None:
-        await self._off(self.clear, namespace)
+    async def atouch(self, id: str, *, expires: float | None, now: float) -> None:
+        await self._off(self.touch, id, expires=expires, now=now)
+
+    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        return await self._off(self.clear, namespace, tags=tags)
 
     async def aclose(self) -> None:
         await self._off(self.close)

@@ -1,21 +1,51 @@
--- Write or delete one entry and tell every mirror, in one step.
+-- Change one entry and tell every mirror, in one step.
 -- KEYS: entry, sequence, journal, epoch (all in one hash slot)
--- ARGV: "put" or "del", entry id, kept journal length, a fresh epoch name,
---       expiry in Unix milliseconds (0 = never), then field, value, ... of the entry
-redis.call('DEL', KEYS[1])
-if ARGV[1] == 'put' then
+-- ARGV: operation, entry id, kept journal length, a fresh epoch name, and by operation
+--   put     expiry in Unix milliseconds (0 = never), then field, value, ... of the entry
+--   touch   expiry in Unix milliseconds (0 = never), the same as the entry's field, now in Unix seconds
+--   del     nothing, or the namespace and the tags without which the entry is to stay
+-- Returns the number of the change in the journal; of del, how many entries it removed.
+local op, id = ARGV[1], ARGV[2]
+local line = {'op', op, 'id', id}
+local removed = 0
+
+if op == 'put' then
+  -- First of all writes, because a server that is full refuses it. Once one write has passed, it lets all others pass.
+  redis.call('SET', KEYS[4], ARGV[4], 'NX')
+  redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], unpack(ARGV, 6))
   if tonumber(ARGV[5]) > 0 then
     redis.call('PEXPIREAT', KEYS[1], ARGV[5])
   end
+elseif op == 'touch' then
+  local ends = redis.call('HGET', KEYS[1], 'expires')
+  if not ends or (ends ~= '' and tonumber(ends) <= tonumber(ARGV[7])) then
+    return 0
+  end
+  redis.call('HSET', KEYS[1], 'expires', ARGV[6])
+  if tonumber(ARGV[5]) > 0 then
+    redis.call('PEXPIREAT', KEYS[1], ARGV[5])
+  else
+    redis.call('PERSIST', KEYS[1])
+  end
+  line[5], line[6] = 'expires', ARGV[6]
+else
+  if ARGV[5] then
+    local there = redis.call('HMGET', KEYS[1], 'namespace', 'tags')
+    if there[1] ~= ARGV[5] or (there[2] or '') ~= ARGV[6] then
+      return 0
+    end
+  end
+  removed = redis.call('DEL', KEYS[1])
 end
+
 redis.call('SET', KEYS[4], ARGV[4], 'NX')
 local n = redis.call('INCR', KEYS[2])
-local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], n .. '-0', 'op', ARGV[1], 'id', ARGV[2])
+local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], n .. '-0', unpack(line))
 if type(added) == 'table' and added.err then
   -- The server evicted the sequence but kept the journal: begin a new epoch, so that every mirror loads anew.
   redis.call('DEL', KEYS[3])
   redis.call('SET', KEYS[4], ARGV[4])
-  redis.call('XADD', KEYS[3], n .. '-0', 'op', ARGV[1], 'id', ARGV[2])
+  redis.call('XADD', KEYS[3], n .. '-0', unpack(line))
 end
-return n
+return op == 'del' and removed or n

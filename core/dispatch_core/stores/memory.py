@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from dispatch_core.errors import ConfigError
+from dispatch_core.stores import eviction
 from dispatch_core.stores._index import VectorIndex
 from dispatch_core.stores._twins import SyncStore
 from dispatch_core.types import Entry, Match, Vector
 
 
 class MemoryStore(SyncStore):
-    """Thread-safe; holds at most ``max_entries``, then the oldest gives way."""
+    """Thread-safe; holds at most ``max_entries``, and of payloads, texts and vectors at most ``max_bytes`` together.
 
-    def __init__(self, *, max_entries: int = 100_000) -> None:
+    When it is full, those that have expired give way first, then those whose keeping saves the fewest tokens for
+    their size (`dispatch_core.stores.eviction`). An entry larger than ``max_bytes`` is not kept.
+    """
+
+    def __init__(self, *, max_entries: int = 100_000, max_bytes: int | None = None) -> None:
         if max_entries < 1:
             raise ConfigError(f"max_entries must be at least 1, got {max_entries}")
-        self._max_entries = max_entries
+        if max_bytes is not None and max_bytes < 1:
+            raise ConfigError(f"max_bytes must be at least 1, or None for no bound, got {max_bytes}")
         self._lock = threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._index = VectorIndex()
+        self._cap = eviction.Cap(max_entries, max_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -28,14 +36,20 @@ class MemoryStore(SyncStore):
     def get(self, id: str, *, now: float) -> Entry | None:
         with self._lock:
             entry = self._entries.get(id)
-            if entry is None or entry.fresh(now):
-                return entry
-            self.delete(id)
-            return None
+            if entry is None:
+                return None
+            if not entry.fresh(now):
+                self.delete(id)
+                return None
+            self._cap.hit(id)
+            return entry
 
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
         with self._lock:
             found = self._index.search(vector, scope=scope, limit=limit, now=now)
+            if found:
+                # The others are neighbours to compare with: nobody is served them.
+                self._cap.hit(found[0][0])
             return [Match(self._entries[id], score) for id, score in found]
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
@@ -44,24 +58,49 @@ class MemoryStore(SyncStore):
                 self._index.put(entry.id, entry.scope, vector, entry.expires)
             else:
                 self._index.remove(entry.id)
-            self._entries.pop(entry.id, None)
             self._entries[entry.id] = entry
-            while len(self._entries) > self._max_entries:
-                self.delete(next(iter(self._entries)))
+            gone = self._cap.admit(
+                entry.id,
+                cost=eviction.cost(entry.usage.total, entry.tombstone),
+                size=eviction.size(entry, vector),
+                expires=entry.expires,
+                now=entry.created,
+            )
+            for id in gone:
+                self.delete(id)
 
     def delete(self, id: str) -> None:
         with self._lock:
             self._entries.pop(id, None)
             self._index.remove(id)
+            self._cap.remove(id)
 
-    def clear(self, namespace: str | None = None) -> None:
+    def touch(self, id: str, *, expires: float | None, now: float) -> None:
         with self._lock:
-            if namespace is None:
+            entry = self._entries.get(id)
+            if entry is not None and entry.fresh(now):
+                self._entries[id] = replace(entry, expires=expires)
+                self._index.touch(id, expires)
+                self._cap.touch(id, expires)
+
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        with self._lock:
+            if namespace is None and not tags:
+                count = len(self._entries)
                 self._entries.clear()
                 self._index.clear()
-                return
-            for id in [e.id for e in self._entries.values() if e.namespace == namespace]:
+                self._cap.clear()
+                return count
+            wanted = frozenset(tags)
+            ids = [
+                entry.id
+                for entry in self._entries.values()
+                if (namespace is None or entry.namespace == namespace)
+                and (not wanted or not wanted.isdisjoint(entry.tags))
+            ]
+            for id in ids:
                 self.delete(id)
+            return len(ids)
 
     def close(self) -> None:
         """Nothing to release; the entries stay until the store is gone."""

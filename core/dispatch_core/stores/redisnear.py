@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dispatch_core._flow import Flow, arun, pause, run
+from dispatch_core.stores import _redis_rows as rows
+from dispatch_core.stores._codec import decoded_tags
 from dispatch_core.stores._index import VectorIndex
-from dispatch_core.types import Entry, Match, Usage, Vector
+from dispatch_core.types import Entry, Match, Vector
 
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-_CHANGE = files("dispatch_core.stores").joinpath("change.lua").read_text()
+_CHANGE, _LEASE = (files("dispatch_core.stores").joinpath(f"{name}.lua").read_text() for name in ("change", "lease"))
 _JOURNAL_LENGTH = 10_000
-_PAGE = 1_000
+_PAGE, _DELETIONS = 1_000, 100
 _POLL, _POLLS = 0.005, 200
 _Position = tuple[bytes | None, int]
 """Where in the journal: its epoch and the last number seen."""
@@ -34,6 +34,10 @@ class RedisNearStore:
     before a search, follows a journal (a stream) of changes in one round trip: what another process has written is
     found, and one's own writes at once. After a gap in the journal, or on a server that came back empty, the mirror
     is loaded anew. All keys share one hash tag.
+
+    How much is kept is the server's to decide: set its ``maxmemory`` and ``maxmemory-policy`` (``allkeys-lfu`` keeps
+    what is asked for). What it evicted is not found, and leaves the mirrors when they come upon it; a full server
+    that may not evict refuses to store more, with `StoreError`, and still lets entries be deleted.
 
     Give ``url`` or a ``client`` (and an ``async_client`` if it must be a certain one); clients with
     ``decode_responses`` are refused. ``timeout`` is the deadline of a call in seconds, for clients made from a URL.
@@ -53,7 +57,7 @@ class RedisNearStore:
 
         self._redis = Connections(url, client, async_client, timeout=timeout)
         tag = "{" + prefix + "}"
-        self._entry_prefix = f"{tag}:e:"
+        self._entry_prefix, self._lease_prefix = f"{tag}:e:", f"{tag}:l:"
         self._sequence, self._journal, self._epoch_key = f"{tag}:seq", f"{tag}:log", f"{tag}:epoch"
         # Callers in many threads and tasks move the mirror forward together: what one has read of the journal is
         # applied under the lock, and only if nobody else was there before.
@@ -82,16 +86,34 @@ class RedisNearStore:
         await arun(self._put(entry, vector))
 
     def delete(self, id: str) -> None:
-        run(self._delete([id]))
+        run(self._delete(id))
 
     async def adelete(self, id: str) -> None:
-        await arun(self._delete([id]))
+        await arun(self._delete(id))
 
-    def clear(self, namespace: str | None = None) -> None:
-        run(self._clear(namespace))
+    def touch(self, id: str, *, expires: float | None, now: float) -> None:
+        run(self._touch(id, expires, now))
 
-    async def aclear(self, namespace: str | None = None) -> None:
-        await arun(self._clear(namespace))
+    async def atouch(self, id: str, *, expires: float | None, now: float) -> None:
+        await arun(self._touch(id, expires, now))
+
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        return run(self._clear(namespace, frozenset(tags)))
+
+    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
+        return await arun(self._clear(namespace, frozenset(tags)))
+
+    def lease(self, id: str, *, owner: str, seconds: float) -> bool:
+        return run(self._lease(id, owner, max(1, math.ceil(seconds * 1000))))
+
+    async def alease(self, id: str, *, owner: str, seconds: float) -> bool:
+        return await arun(self._lease(id, owner, max(1, math.ceil(seconds * 1000))))
+
+    def release(self, id: str, *, owner: str) -> None:
+        run(self._lease(id, owner, 0))
+
+    async def arelease(self, id: str, *, owner: str) -> None:
+        await arun(self._lease(id, owner, 0))
 
     def close(self) -> None:
         self._redis.close()
@@ -123,28 +145,48 @@ class RedisNearStore:
             # Loaded before the first write, so that a vector of a wrong length is refused, not stored.
             yield from self._follow()
             self._index.check(entry.scope, vector)
-        expires_ms = 0 if entry.expires is None else max(1, math.ceil(entry.expires * 1000))
-        change = self._change("put", entry.id, expires_ms, *_fields(entry, vector))
+        expires_ms = rows.milliseconds(entry.expires)
+        change = self._change("put", entry.id, expires_ms, *rows.fields(entry, vector))
         [number] = yield from self._redis.send(change)
         with self._lock:
             if number == self._seen + 1:
                 _mirror(self._index, entry.id, entry.scope, vector, entry.expires)
                 self._seen = number
 
-    def _delete(self, ids: Sequence[str]) -> Flow[None]:
-        for start in range(0, len(ids), _PAGE):
-            yield from self._redis.send(*(self._change("del", id, 0) for id in ids[start : start + _PAGE]))
+    def _touch(self, id: str, expires: float | None, now: float) -> Flow[None]:
+        ends = rows.milliseconds(expires), rows.instant(expires)
+        [number] = yield from self._redis.send(self._change("touch", id, *ends, rows.instant(now)))
+        with self._lock:
+            if number > 0 and number == self._seen + 1:
+                self._index.touch(id, expires)
+                self._seen = number
 
-    def _clear(self, namespace: str | None) -> Flow[None]:
-        ids: list[str] = []
+    def _delete(self, id: str) -> Flow[None]:
+        yield from self._redis.send(self._change("del", id))
+
+    def _clear(self, namespace: str | None, tags: frozenset[str]) -> Flow[int]:
+        removed = 0
         cursor: Any = 0
         while True:
             cursor, page = yield from self._scan(cursor)
-            owners = yield from self._each(page, "HGET", "namespace")
-            ids += [id for id, owner in zip(page, owners, strict=True) if _is_of(owner, namespace)]
+            marks = yield from self._each(page, "HMGET", "namespace", "tags")
+            doomed = [
+                # On condition that it is still what it was: another process may have rewritten it meanwhile.
+                self._change("del", id, *(() if namespace is None and not tags else (owner, carried or b"")))
+                for id, (owner, carried) in zip(page, marks, strict=True)
+                if owner is not None
+                and (namespace is None or owner.decode() == namespace)
+                and (not tags or not tags.isdisjoint(decoded_tags(carried)))
+            ]
+            for start in range(0, len(doomed), _DELETIONS):
+                removed += sum((yield from self._redis.send(*doomed[start : start + _DELETIONS])))
             if not int(cursor):
-                break
-        yield from self._delete(ids)
+                return removed
+
+    def _lease(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
+        key = self._lease_prefix + id
+        [held] = yield from self._redis.send(("EVAL", _LEASE, 1, key, owner, milliseconds))
+        return bool(held)
 
     def _follow(self) -> Flow[None]:
         """Bring the mirror up to the journal."""
@@ -155,7 +197,7 @@ class RedisNearStore:
                 ("MGET", self._epoch_key, self._sequence),
                 ("XRANGE", self._journal, f"{max(seen, 0)}-1", "+", "COUNT", _PAGE),
             )
-            first = _number(news[0]) if news else None
+            first = rows.number(news[0]) if news else None
             gap = first is not None and first != seen + 1
             lost = first is None and int(last or 0) != seen
             if seen < 0 or epoch != known or gap or lost:
@@ -169,16 +211,30 @@ class RedisNearStore:
                 return
 
     def _apply(self, news: Sequence[tuple[bytes, Any]], epoch: bytes | None) -> Flow[None]:
-        changed = {_as_map(line[1])[b"id"].decode(): _number(line) for line in news if _number(line) > self._seen}
-        rows = yield from self._rows(list(changed))
+        changed: dict[str, int] = {}
+        touched: dict[str, float | None] = {}
+        written: set[str] = set()
+        for line in news:
+            if rows.number(line) > self._seen:
+                change = rows.as_map(line[1])
+                id = change[b"id"].decode()
+                changed[id] = rows.number(line)
+                if change[b"op"] == b"touch":
+                    touched[id] = rows.instant_of(change[b"expires"])
+                else:
+                    written.add(id)
+        mirrored = yield from self._rows(list(written))
         with self._lock:
             if epoch != self._epoch:
                 return
-            for id, row in rows:
-                # Others may have read on meanwhile: what they know is newer than this row.
+            # Others may have read on meanwhile: what they know is newer than these lines.
+            for id, row in mirrored:
                 if changed[id] > self._seen:
                     _mirror(self._index, id, *row)
-            self._seen = max(self._seen, _number(news[-1]))
+            for id, expires in touched.items():
+                if changed[id] > self._seen and id not in written:
+                    self._index.touch(id, expires)
+            self._seen = max(self._seen, rows.number(news[-1]))
 
     def _load(self, before: _Position, after: _Position) -> Flow[bool]:
         """Read all anew; False if somebody else moved the mirror meanwhile, perhaps further."""
@@ -209,22 +265,15 @@ class RedisNearStore:
 
     def _rows(self, ids: Sequence[str]) -> Flow[list[tuple[str, tuple[str, Vector | None, float | None]]]]:
         """What the mirror needs to know of these entries; one that is gone has no vector."""
-        rows = yield from self._each(ids, "HMGET", "scope", "vector", "expires")
+        found = yield from self._each(ids, "HMGET", "scope", "vector", "expires")
         return [
-            (
-                id,
-                (
-                    (scope or b"").decode(),
-                    np.frombuffer(vector, dtype="<f4") if vector else None,
-                    float(expires) if expires else None,
-                ),
-            )
-            for id, (scope, vector, expires) in zip(ids, rows, strict=True)
+            (id, ((scope or b"").decode(), rows.vector_of(vector), rows.instant_of(expires)))
+            for id, (scope, vector, expires) in zip(ids, found, strict=True)
         ]
 
     def _scan(self, cursor: Any) -> Flow[tuple[Any, list[str]]]:
         [(cursor, keys)] = yield from self._redis.send(
-            ("SCAN", cursor, "MATCH", _literal(self._entry_prefix) + "*", "COUNT", _PAGE)
+            ("SCAN", cursor, "MATCH", rows.literal(self._entry_prefix) + "*", "COUNT", _PAGE)
         )
         return cursor, [key.decode().removeprefix(self._entry_prefix) for key in keys]
 
@@ -234,13 +283,12 @@ class RedisNearStore:
         return (yield from self._redis.send(*((command, self._entry_prefix + id, *fields) for id in ids)))
 
     def _fetch(self, ids: Sequence[str]) -> Flow[dict[str, Entry]]:
-        rows = yield from self._each(ids, "HGETALL")
-        return {id: _entry(id, _as_map(row)) for id, row in zip(ids, rows, strict=True) if row}
+        found = yield from self._each(ids, "HGETALL")
+        return {id: rows.entry(id, rows.as_map(row)) for id, row in zip(ids, found, strict=True) if row}
 
-    def _change(self, op: str, id: str, expires_ms: int, *fields: Any) -> tuple[Any, ...]:
+    def _change(self, op: str, id: str, *rest: Any) -> tuple[Any, ...]:
         keys = (self._entry_prefix + id, self._sequence, self._journal, self._epoch_key)
-        fresh_epoch = uuid.uuid4().hex
-        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, fresh_epoch, expires_ms, *fields)
+        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, uuid.uuid4().hex, *rest)
 
 
 def _mirror(index: VectorIndex, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:
@@ -248,49 +296,3 @@ def _mirror(index: VectorIndex, id: str, scope: str, vector: Vector | None, expi
         index.remove(id)
     else:
         index.put(id, scope, vector, expires)
-
-
-def _number(line: tuple[bytes, Any]) -> int:
-    """The sequence number of a line of the journal."""
-    return int(line[0].split(b"-")[0])
-
-
-def _literal(text: str) -> str:
-    """Escape what a MATCH pattern would read as a wildcard."""
-    return "".join("\\" + char if char in "*?[]\\^-" else char for char in text)
-
-
-def _is_of(owner: bytes | None, namespace: str | None) -> bool:
-    return owner is not None and (namespace is None or owner.decode() == namespace)
-
-
-def _as_map(row: Any) -> dict[bytes, bytes]:
-    """A hash reply: a dict from most clients, a flat list from a raw one."""
-    return row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
-
-
-def _fields(entry: Entry, vector: Vector | None) -> list[Any]:
-    return [
-        *("namespace", entry.namespace),
-        *("scope", entry.scope),
-        *("text", entry.text.encode("utf-8", "surrogatepass")),
-        *("payload", entry.payload),
-        *("input_tokens", entry.usage.input_tokens),
-        *("output_tokens", entry.usage.output_tokens),
-        *("created", repr(entry.created)),
-        *("expires", "" if entry.expires is None else repr(entry.expires)),
-        *("vector", b"" if vector is None else np.asarray(vector, dtype="<f4").tobytes()),
-    ]
-
-
-def _entry(id: str, row: dict[bytes, bytes]) -> Entry:
-    return Entry(
-        id=id,
-        namespace=row[b"namespace"].decode(),
-        scope=row[b"scope"].decode(),
-        text=row[b"text"].decode("utf-8", "surrogatepass"),
-        payload=row[b"payload"],
-        usage=Usage(int(row[b"input_tokens"]), int(row[b"output_tokens"])),
-        created=float(row[b"created"]),
-        expires=float(row[b"expires"]) if row[b"expires"] else None,
-    )
