@@ -17,11 +17,12 @@ from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.breaker import Breaker
 from dispatch_core.cache import SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
-from dispatch_core.flight import FREED, Flights, Key, Lead, Shared
+from dispatch_core.flight import FREED, Key, Lead, Shared
+from dispatch_core.flights import Flights, Seat
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
-from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage
+from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
 
 T = TypeVar("T")
@@ -56,10 +57,11 @@ class Dispatcher:
 
     With ``single_flight``, of all who ask the same question at the same moment (namespace, scope and canonical text)
     one is sent to the model; the others wait for its answer and get it as a match of the kind ``"flight"``, even if
-    storing it fails. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives
-    up or is gone, another is next. Nobody waits longer than ``flight_timeout`` seconds, nor for himself: one thread,
-    or one task, that asks again before its first ticket is ended gets a second ticket at once. Flights need a cache,
-    but not one that works.
+    storing it fails. Who asks in other words, which the policy of the cache takes for the same question, waits for it
+    and gets it, too. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives up
+    or is gone, another is next. Nobody waits longer than ``flight_timeout`` seconds, nor for himself: one thread, or
+    one task, that asks again before its first ticket is ended gets a second ticket at once, and so does one of two who
+    hold what the other asks for. Flights need a cache, but not one that works.
     ``clock`` returns monotonic seconds.
     """
 
@@ -188,6 +190,9 @@ class Dispatcher:
             seat = self._flights.alone(patience)
         try:
             found = seat.found or (yield from self._lookup(self.cache, unseen))
+            if isinstance(found, Miss) and found.vector is not None:
+                seat = yield from self._near(self.cache, found, found.vector, seat)
+                found = seat.found or found
             if isinstance(found, Match):
                 seat.lead.end(found)
                 self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
@@ -200,6 +205,22 @@ class Dispatcher:
             seat.lead.end(FREED)
             raise
         return Ticket(query, found, reservation, seat.lead)
+
+    def _near(self, cache: SemanticCache, miss: Miss, vector: Vector, seat: Seat) -> Flow[Seat]:
+        """Wait for the answer to the same question in other words, if it is under way."""
+
+        def same(question: Entry, score: float) -> bool:
+            try:
+                return cache.policy.decide(miss.query.text, [Match(question, score)]).hit is not None
+            except Exception as error:
+                self._failed(error)
+                if not self._fail_open:
+                    raise
+                return False
+
+        # Its answer is not known yet, and so not the same as any other.
+        question = cache.entry(miss, miss.id.encode(), None)
+        return (yield from self._flights.join_near(seat, question, vector, same, cache.policy.neighbours))
 
     def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
         if self.limiter is None or cost is None:
