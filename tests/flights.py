@@ -81,7 +81,9 @@ class World:
 
     def left_nothing(self) -> bool:
         flights = self.dispatcher._flights
-        return not (flights._table or flights._block or flights._waits or self.dispatcher._under_way)
+        leases = self.dispatcher._leases
+        assert leases is None or leases.flush(60)
+        return not (flights._table or flights._block or flights._waits or self.dispatcher._under_way or leases)
 
 
 def virtual_world(**settings: Any) -> World:
