@@ -28,14 +28,19 @@ COST = Cost(10, 20)
 USAGE = Usage(3, 4)
 
 
-class World:
-    """A dispatcher and a model that counts its calls, of which each takes a second."""
+def worded(number: int) -> Query:
+    """The same question in other words."""
+    return Query(f"{QUERY.text} x{number}")
 
-    def __init__(self, *, store: Any = None, limiter: Any = None, **settings: Any) -> None:
+
+class World:
+    """A dispatcher and a model that counts its calls, of which each takes a second. It answers what shares words."""
+
+    def __init__(self, *, store: Any = None, limiter: Any = None, policy: Any = None, **settings: Any) -> None:
         self.embedder = CountingEmbedder()
         self.store = MemoryStore() if store is None else store
         self.limiter = FakeLimiter() if limiter is None else limiter
-        cache = SemanticCache(self.embedder, self.store, policy=Threshold(0.5))
+        cache = SemanticCache(self.embedder, self.store, policy=policy or Threshold(0.5))
         self.dispatcher = Dispatcher(cache, self.limiter, **settings)
         self.calls = 0
         self.outcomes: list[bytes | Exception | None] = []
@@ -75,7 +80,10 @@ class World:
         return sum(len(flight.waiting) for flight in self.flights)
 
     def left_nothing(self) -> bool:
-        return not self.flights and not self.dispatcher._under_way
+        flights = self.dispatcher._flights
+        leases = self.dispatcher._leases
+        assert leases is None or leases.flush(60)
+        return not (flights._table or flights._block or flights._waits or self.dispatcher._under_way or leases)
 
 
 def virtual_world(**settings: Any) -> World:

@@ -5,23 +5,26 @@ It never calls a model: the caller does, between `begin` and `finish`. Failing o
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.breaker import Breaker
 from dispatch_core.cache import SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
-from dispatch_core.flight import FREED, Flights, Key, Lead, Shared
+from dispatch_core.flight import FREED, Key, Lead, Shared
+from dispatch_core.flights import Flights, Seat
+from dispatch_core.lease import Lease, Leases, LeasingStore
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
-from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage
+from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
 
 T = TypeVar("T")
@@ -44,6 +47,7 @@ class Ticket:
     miss: Miss | None
     reservation: Reservation | None = None
     lead: Lead | None = field(default=None, repr=False, compare=False)
+    lease: Lease | None = field(default=None, repr=False, compare=False)
 
 
 class Dispatcher:
@@ -56,10 +60,16 @@ class Dispatcher:
 
     With ``single_flight``, of all who ask the same question at the same moment (namespace, scope and canonical text)
     one is sent to the model; the others wait for its answer and get it as a match of the kind ``"flight"``, even if
-    storing it fails. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives
+    storing it fails. Who asks in other words, which the policy of the cache takes for the same question, waits for it
+    and gets it, too. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives
     up or is gone, another is next. Nobody waits longer than ``flight_timeout`` seconds, nor for himself: one thread,
-    or one task, that asks again before its first ticket is ended gets a second ticket at once. Flights need a cache,
-    but not one that works.
+    or one task, that asks again before its first ticket is ended gets a second ticket at once, and so does one of two
+    who hold what the other asks for. Flights need a cache, but not one that works.
+
+    With a ``lease``, in seconds, the same holds for all processes that share the store, for questions in the same
+    words: one holds the lease of a question and asks, the others look for its answer up to twice a second. Their
+    wait counts as waiting for the quota. It should be as long as the longest wait for the quota and call together:
+    a call that outlasts it may be made twice, a process that is killed holds the others up for that long.
     ``clock`` returns monotonic seconds.
     """
 
@@ -72,6 +82,7 @@ class Dispatcher:
         write_behind: bool = True,
         single_flight: bool = True,
         flight_timeout: float = 60.0,
+        lease: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if on_error not in ("miss", "raise"):
@@ -87,6 +98,7 @@ class Dispatcher:
         self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
         self._single_flight = single_flight
+        self._leases = None if lease is None else self._leases_of(cache, lease)
         self._tally = Tally()
         self._breaker = Breaker()
         self._breaker_lock = threading.Lock()
@@ -126,8 +138,7 @@ class Dispatcher:
                 else:
                     ticket.reservation.cancel()
         finally:
-            if ticket.lead is not None:
-                ticket.lead.end(FREED)
+            _end(ticket)
 
     def discard(self, match: Match) -> None:
         """A hit that its front cannot read counts as a failure and a miss, and its entry is deleted."""
@@ -149,10 +160,13 @@ class Dispatcher:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait for the writes under way; False if ``timeout`` seconds did not suffice."""
-        return self._writer is None or self._writer.flush(timeout)
+        ends = None if timeout is None else time.monotonic() + timeout
+        if self._writer is not None and not self._writer.flush(timeout):
+            return False
+        return self._leases is None or self._leases.flush(None if ends is None else ends - time.monotonic())
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        return self._writer is None or await self._writer.aflush(timeout)
+        return (self._writer is None and self._leases is None) or await asyncio.to_thread(self.flush, timeout)
 
     def clear(self, namespace: str | None = None) -> None:
         """Forget one namespace, or all; raises `StoreError`, for a caller who clears must know."""
@@ -186,8 +200,15 @@ class Dispatcher:
             seat = yield from self._flights.join(_key(unseen), patience)
         else:
             seat = self._flights.alone(patience)
+        lease = None
         try:
             found = seat.found or (yield from self._lookup(self.cache, unseen))
+            if isinstance(found, Miss) and found.vector is not None:
+                seat = yield from self._near(self.cache, found, found.vector, seat)
+                found = seat.found or found
+            if isinstance(found, Miss) and self._leases is not None:
+                seat, lease = yield from self._in_turn(self.cache, self._leases, found, seat)
+                found = seat.found or found
             if isinstance(found, Match):
                 seat.lead.end(found)
                 self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
@@ -196,10 +217,63 @@ class Dispatcher:
             reservation = yield from self._reserve(cost, seat.patience)
             seat.lead.admitted()
         except BaseException:
-            # The traceback may keep the lead for long.
+            # The traceback may keep both for long.
             seat.lead.end(FREED)
+            if lease is not None:
+                lease.end()
             raise
-        return Ticket(query, found, reservation, seat.lead)
+        return Ticket(query, found, reservation, seat.lead, lease)
+
+    def _near(self, cache: SemanticCache, miss: Miss, vector: Vector, seat: Seat) -> Flow[Seat]:
+        """Wait for the answer to the same question in other words, if it is under way."""
+
+        def same(question: Entry, score: float) -> bool:
+            try:
+                return cache.policy.decide(miss.query.text, [Match(question, score)]).hit is not None
+            except Exception as error:
+                self._failed(error)
+                if not self._fail_open:
+                    raise
+                return False
+
+        # Its answer is not known yet, and so not the same as any other.
+        question = cache.entry(miss, miss.id.encode(), None)
+        return (yield from self._flights.join_near(seat, question, vector, same, cache.policy.neighbours))
+
+    def _in_turn(
+        self, cache: SemanticCache, leases: Leases, miss: Miss, seat: Seat
+    ) -> Flow[tuple[Seat, Lease | None]]:
+        """Take the question's lease, or wait for the answer of the process that has it. Without a store that works,
+        or when the time is over, go without."""
+        if seat.until is None:
+            return seat, None
+        begun = self._clock()
+        exactly = replace(miss.query, semantic=False)
+
+        def look() -> Flow[Match | None]:
+            found = yield from cache.lookup_flow(exactly)
+            return Shared(found.entry, 1.0, exact=True) if isinstance(found, Match) else None
+
+        until = min(seat.until, begun + seat.patience)
+        outcome = yield from self._safely(leases.turn(miss.id, look, until), None)
+        patience = max(0.0, seat.patience - (self._clock() - begun))
+        found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
+        return replace(seat, found=found, patience=patience), lease
+
+    def _leases_of(self, cache: SemanticCache | None, seconds: float) -> Leases:
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"lease is a positive number of seconds or None, got {seconds}")
+        store = cache.stored_in if cache is not None else None
+        if not isinstance(store, LeasingStore):
+            raise ConfigError(f"lease needs a store that processes share and that has leases, got {store!r}")
+        if not self._single_flight:
+            raise ConfigError("lease is for the leaders of flights: it needs single_flight")
+
+        def release(id: str, owner: str) -> None:
+            # Nobody is there to hear of a failure, and the lease runs out.
+            run(self._safely(step(store.release, store.arelease, id, owner=owner), None, fail_open=True))
+
+        return Leases(store, seconds=seconds, release=release, clock=self._clock)
 
     def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
         if self.limiter is None or cost is None:
@@ -214,6 +288,7 @@ class Dispatcher:
         return (yield from self._safely(cache.lookup_flow(unseen.query), unseen))
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
+        writing = None
         try:
             if ticket.reservation is not None:
                 ticket.reservation.settle(usage)
@@ -222,14 +297,13 @@ class Dispatcher:
                     ticket.lead.end(ticket.miss)
                 self._tally.count("not_stored", spent=usage)
             else:
-                yield from self._keep(self.cache, ticket.miss, payload, usage)
+                entry = self.cache.entry(ticket.miss, payload, usage)
+                writing = self._write(self.cache, ticket.miss, entry, usage, ticket.lease)
+                yield from self._keep(ticket.miss, entry, writing)
         finally:
-            if ticket.lead is not None:
-                ticket.lead.end(FREED)
+            _end(ticket, written=writing is None)
 
-    def _keep(self, cache: SemanticCache, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[None]:
-        entry = cache.entry(miss, payload, usage)
-        writing = self._write(cache, miss, entry, usage)
+    def _keep(self, miss: Miss, entry: Entry, writing: Flow[None]) -> Flow[None]:
         # Who comes after the flight and before the end of the write finds the answer here.
         self._under_way[entry.id] = entry
         self._flights.land(_key(miss), Shared(entry, 1.0, exact=True))
@@ -238,7 +312,9 @@ class Dispatcher:
         else:
             yield from writing
 
-    def _write(self, cache: SemanticCache, miss: Miss, entry: Entry, usage: Usage | None) -> Flow[None]:
+    def _write(
+        self, cache: SemanticCache, miss: Miss, entry: Entry, usage: Usage | None, lease: Lease | None
+    ) -> Flow[None]:
         written = None
         try:
             written = yield from self._safely(cache.store_flow(miss, entry), None)
@@ -246,6 +322,9 @@ class Dispatcher:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:
                 self._under_way.pop(entry.id, None)
+            # Not before: who gets the lease next looks for the answer first.
+            if lease is not None:
+                lease.end()
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage
@@ -257,18 +336,19 @@ class Dispatcher:
             store = self.cache.stored_in
             yield from self._safely(step(store.delete, store.adelete, match.entry.id), None)
 
-    def _safely(self, flow: Flow[T], otherwise: U) -> Flow[T | U]:
+    def _safely(self, flow: Flow[T], otherwise: U, *, fail_open: bool = False) -> Flow[T | U]:
         """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""
+        fail_open = fail_open or self._fail_open
         with self._breaker_lock:
             allowed = self._breaker.allow(self._clock())
-        if not allowed and self._fail_open:
+        if not allowed and fail_open:
             self._tally.count("failures")
             return otherwise
         try:
             result = yield from flow
         except Exception as error:
             self._failed(error)
-            if not self._fail_open:
+            if not fail_open:
                 raise
             return otherwise
         with self._breaker_lock:
@@ -292,3 +372,11 @@ class Dispatcher:
 def _key(miss: Miss) -> Key:
     """A question that must not be answered by meaning shares no flight with one that may."""
     return miss.id, miss.query.semantic
+
+
+def _end(ticket: Ticket, *, written: bool = True) -> None:
+    """Who waits in this process is freed; who waits in another only when the answer was ``written``."""
+    if ticket.lead is not None:
+        ticket.lead.end(FREED)
+    if ticket.lease is not None and written:
+        ticket.lease.end()

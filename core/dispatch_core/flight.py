@@ -1,8 +1,4 @@
-"""Single flight: of all who ask the same question at one moment, one asks the model and the others get its answer.
-
-A *flight* is a question being answered. Who comes first leads it, the others follow. It ends with a `Match`, to
-serve to all; or with a `Miss`, when the answer is not worth keeping: each goes for himself, and need not look again;
-or it is freed, because its leader failed, gave up or is gone: one of those who followed leads the next.
+"""One question being answered: who leads, who waits, how it ended.
 
 Nothing here waits for a lock: what ends a flight may be a finaliser, which the garbage collector runs in the middle
 of anything. It is enough that one step on a dict or a lock is one step.
@@ -11,17 +7,17 @@ of anything. It is enough that one step on a dict or a lock is one step.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from dispatch_core._flow import Flow, step
-from dispatch_core._fork import renew_in_child
 from dispatch_core._wake import Sleeper
-from dispatch_core.types import Match, Miss
+from dispatch_core.near import Block
+from dispatch_core.types import Entry, Match, Miss, Vector
 
 
 class _Freed(Enum):
@@ -36,31 +32,50 @@ Key: TypeAlias = tuple[str, bool]
 
 Outcome: TypeAlias = Match | Miss | Literal[_Freed.FREED]
 
+_numbers = itertools.count()
+
 
 @dataclass(frozen=True, slots=True)
 class Shared(Match):
-    """The answer to the same question, asked by somebody else at the same moment: ``exact``, of a kind of its own."""
+    """The answer to the same question, asked by somebody else at the same moment, of a kind of its own: ``exact`` if
+    it was asked in the same words."""
 
     @property
     def kind(self) -> str:
         return "flight"
 
 
+class Asker(NamedTuple):
+    """Who waits: one task, or a thread with all that runs in it. Numbers, for nothing here may keep a task alive."""
+
+    thread: int
+    loop: int = 0
+    task: int = 0
+
+
 class Flight:
-    """A question being answered: who leads, who waits, how it ended. ``expires`` and ``admitted`` are instants."""
+    """A question being answered: who leads, who waits, how it ended. ``expires`` and ``admitted`` are instants.
+
+    ``behind`` is the flight for which its leader waits, or whose answer he got.
+    """
 
     __slots__ = (
-        "__weakref__", "_ending", "_loop", "_table", "_task", "_thread", "_watched",
-        "admitted", "expires", "key", "outcome", "waiting",
+        "__weakref__", "_admitted", "_ending", "_loop", "_number", "_places", "_table", "_task", "_thread",
+        "_watched", "behind", "expires", "key", "outcome", "question", "vector", "waiting",
     )  # fmt: skip
 
     def __init__(self, table: dict[Key, Flight], key: Key, expires: float) -> None:
         self._table = table
         self.key = key
         self.expires = expires
-        self.admitted: float | None = None
+        self._admitted: float | None = None
         self.outcome: Outcome | None = None
+        self.behind: Flight | None = None
         self.waiting: dict[Sleeper, None] = {}
+        self.question: Entry | None = None
+        self.vector: Vector | None = None
+        self._number: dict[str, int] = {}
+        self._places: list[tuple[Block[Flight], int]] = []
         self._ending = threading.Lock()
         self._watched = False
         self._thread = threading.get_ident()
@@ -68,12 +83,43 @@ class Flight:
         # The table holds the flight: held by it, the leader's task and all that it refers to would never be dropped.
         self._task = None if task is None else weakref.ref(task)
 
+    @property
+    def admitted(self) -> float | None:
+        """Since when nobody waits for the quota any more, only for the answer."""
+        behind = self.behind
+        return self._admitted if behind is None or self._admitted is not None else behind.admitted
+
+    @admitted.setter
+    def admitted(self, instant: float) -> None:
+        self._admitted = instant
+
+    @property
+    def number(self) -> int:
+        """Its place among all that were announced. Whoever asks first draws it, so that all see the same."""
+        return self._number.setdefault("", next(_numbers))
+
+    @property
+    def waits(self) -> bool:
+        """Does its leader wait behind another?"""
+        behind = self.behind
+        return behind is not None and behind.outcome is None
+
+    def announce(self, question: Entry, vector: Vector, block: Block[Flight]) -> None:
+        """Let others find it by its meaning, until it ends."""
+        self.question, self.vector = question, vector
+        row = block.put(question.scope, vector, self)
+        if row is not None:
+            self._places.append((block, row))
+            if self.outcome is not None:
+                self._withdraw()
+
     def end(self, outcome: Outcome) -> None:
         """Tell all who wait. Only the first end counts."""
         if not self._ending.acquire(blocking=False):
             return
         self._table.pop(self.key, None)
         self.outcome = outcome
+        self._withdraw()
         for sleeper in list(self.waiting):
             sleeper.wake()
         if self._watched:
@@ -98,14 +144,21 @@ class Flight:
         if self.outcome is not None:
             self._unwatch()
 
-    def led_by_me(self) -> bool:
-        """Would this thread wait for itself?"""
-        return self._thread == threading.get_ident()
+    def held_up_by(self, asker: Asker) -> bool:
+        """Can its leader not go on while this one waits? A thread that waits holds up all that runs in it, a task
+        itself and whatever waits for the end of its loop."""
+        if self._thread != asker.thread:
+            return False
+        return not asker.task or id(self._loop) != asker.loop or self._task_id == asker.task
 
-    async def led_by_my_task(self) -> bool:
-        """Would this task wait for itself, or for what cannot go on before its loop ends?"""
-        loop, task = _here()
-        return self._thread == threading.get_ident() and (self._loop is not loop or self._leader() is task)
+    def leaders(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The thread and task whose waiting holds the leader up, and the thread alone."""
+        return (self._thread, self._task_id), (self._thread, 0)
+
+    @property
+    def _task_id(self) -> int:
+        task = self._leader()
+        return 0 if task is None else id(task)
 
     def _leader(self) -> asyncio.Task[Any] | None:
         return None if self._task is None else self._task()
@@ -123,117 +176,44 @@ class Flight:
             except RuntimeError:
                 """Its loop is closed: it will call nobody."""
 
+    def _withdraw(self) -> None:
+        """Once, though the one who announces and the one who ends it may do it at the same time."""
+        try:
+            block, row = self._places.pop()
+        except IndexError:
+            return
+        block.give_back(row)
+
 
 class Lead:
     """The duty to end a flight. Dropped, it frees those who follow."""
 
-    __slots__ = ("_clock", "_flight")
+    __slots__ = ("_clock", "flight")
 
     def __init__(self, flight: Flight, clock: Callable[[], float]) -> None:
-        self._flight = flight
+        self.flight = flight
         self._clock = clock
 
     def admitted(self) -> None:
         """From here on nobody waits for the quota any more, only for the answer."""
-        self._flight.admitted = self._clock()
+        self.flight.admitted = self._clock()
 
     def end(self, outcome: Outcome) -> None:
-        self._flight.end(outcome)
+        self.flight.end(outcome)
 
     def __del__(self) -> None:
-        self._flight.end(FREED)
+        self.flight.end(FREED)
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """How to go on: with what the flight ``found``, or by oneself, as the leader of others or alone.
-
-    ``patience`` is how many seconds are left to wait for the quota.
-    """
-
-    lead: Lead
-    found: Match | Miss | None
-    patience: float
+def this_thread() -> Asker:
+    """Who waits, when a call blocks."""
+    return Asker(threading.get_ident())
 
 
-class Flights:
-    """The questions being answered in this process, for threads and any number of event loops at once.
-
-    ``timeout`` is how many seconds anybody waits for others; a flight older than that is followed no more.
-    ``clock`` returns monotonic seconds.
-    """
-
-    def __init__(self, *, timeout: float, clock: Callable[[], float]) -> None:
-        self._timeout = timeout
-        self._clock = clock
-        self._table: dict[Key, Flight] = {}
-        renew_in_child(self)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def start_anew(self) -> None:
-        """The leaders of a forked child's flights answer in the parent, and those who wait there, wait there."""
-        for flight in self._table.values():
-            flight.waiting.clear()
-        self._table = {}
-
-    def alone(self, patience: float, found: Match | Miss | None = None) -> Seat:
-        """A seat on a flight that nobody can follow."""
-        return Seat(Lead(Flight({}, ("", False), 0.0), self._clock), found, patience)
-
-    def land(self, key: Key, match: Match) -> None:
-        """Whoever has the answer, has it for all."""
-        flight = self._table.get(key)
-        if flight is not None:
-            flight.end(match)
-
-    def join(self, key: Key, patience: float) -> Flow[Seat]:
-        """Lead the flight, or wait for what comes of it; ``patience`` is spent only while its leader waits for the
-        quota too. Never raises."""
-        deadline = self._clock() + self._timeout
-        while True:
-            flight = self._flight(key)
-            if isinstance(flight, Lead):
-                return Seat(flight, None, patience)
-            if (yield from step(flight.led_by_me, flight.led_by_my_task)):
-                return self.alone(patience)
-            patience = yield from self._follow(flight, deadline, patience)
-            if isinstance(flight.outcome, Match | Miss):
-                return self.alone(patience, flight.outcome)
-            if flight.outcome is None:
-                if self._clock() < flight.expires:
-                    return self.alone(patience)
-                flight.end(FREED)
-
-    def _flight(self, key: Key) -> Flight | Lead:
-        """The flight to follow, or the lead of a new one."""
-        table = self._table
-        flight = table.get(key)
-        if flight is None:
-            mine = Flight(table, key, self._clock() + self._timeout)
-            flight = table.setdefault(key, mine)
-            if flight is mine:
-                return Lead(mine, self._clock)
-        return flight
-
-    def _follow(self, flight: Flight, deadline: float, patience: float) -> Flow[float]:
-        """Wait until it ends, or no longer makes sense; the patience that is left."""
-        since, latest = self._clock(), min(deadline, flight.expires)
-        sleeper = Sleeper()
-        flight.waiting[sleeper] = None
-        try:
-            flight.watch()
-            while flight.outcome is None:
-                until = latest if flight.admitted is not None else min(latest, since + patience)
-                left = until - self._clock()
-                if left <= 0:
-                    break
-                yield from step(sleeper.wait, sleeper.await_, left)
-        finally:
-            flight.waiting.pop(sleeper, None)
-        queued = (self._clock() if flight.admitted is None else flight.admitted) - since
-        return max(0.0, patience - max(0.0, queued))
+async def this_task() -> Asker:
+    """Who waits, when a call is awaited."""
+    loop, task = _here()
+    return Asker(threading.get_ident(), id(loop), 0 if task is None else id(task))
 
 
 def _here() -> tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]:

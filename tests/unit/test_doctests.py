@@ -8,6 +8,8 @@ import importlib
 import pytest
 
 MODULES = [
+    "dispatch_core.circumstances",
+    "dispatch_core.eligible",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
     "langchain_dispatch.rate_limiter",

@@ -80,7 +80,6 @@ def test_of_threads_and_the_tasks_of_two_loops_one_asks(leader):
         Query(QUERY.text, scope="another"),
         Query(QUERY.text, namespace="theirs"),
         Query(QUERY.text, semantic=False),
-        NEAR,
     ],
 )
 def test_other_questions_are_other_flights(other):
