@@ -27,11 +27,11 @@ from dispatch_core.limit import (
     Verdict,
     tiktoken_counter,
 )
-from dispatch_core.policy import Decision, Graded, Guarded, Learning, Policy, Threshold
+from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
 from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Stats
-from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Miss, Query, Usage
+from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
 
 __all__ = [
     "Bound",

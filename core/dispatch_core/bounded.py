@@ -15,8 +15,8 @@ from dispatch_core.consensus import Consensus
 from dispatch_core.curve import ALL_MINILM_L6_V2, FLOOR, STEPS, Curve, level_of, step_of
 from dispatch_core.equivalence import Equivalence
 from dispatch_core.errors import ConfigError
-from dispatch_core.policy import Decision, Graded
-from dispatch_core.types import Entry, Match
+from dispatch_core.policy import Graded
+from dispatch_core.types import Decision, Entry, Match
 
 _WINDOW = 4
 """Steps of strictness below a cut whose labels still say something about the hits above it."""

@@ -1,33 +1,57 @@
-"""The semantic cache: exact tier, nearest neighbour, decision. One embedding per miss, none per exact hit."""
+"""The semantic cache: exact tier, nearest neighbours, decision. One embedding per miss, none per exact hit."""
 
 from __future__ import annotations
 
-import math
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dispatch_core import keys
 from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.bounded import CHECKING
 from dispatch_core.consensus import Consensus
-from dispatch_core.eligible import why_exact_only, why_unreadable
+from dispatch_core.eligible import Eligibility, why_unreadable
+from dispatch_core.equivalence import same_entry
 from dispatch_core.errors import ConfigError, EmbeddingError
-from dispatch_core.policy import Policy
+from dispatch_core.explain import Explanation, neighbours_of
+from dispatch_core.lifetime import Lifetime
+from dispatch_core.policy import Graded, Learning, Policy
 from dispatch_core.ports import Embedder, VectorStore
-from dispatch_core.types import Entry, Match, Miss, Query, Usage, Vector
+from dispatch_core.recent import RecentHits
+from dispatch_core.types import Decision, Entry, Match, Miss, Query, Usage, Vector
 
 UNSEEN = "unseen"
 """Reason of a `Miss` for which nothing was looked up yet."""
 
+SHADOW = "shadow"
+"""Reason of a `Miss` that would have been a hit, had the cache been told to serve."""
+
+EXACT = "exact"
+"""Reason and path of a hit on the same words."""
+
+STALE = "stale"
+"""Reason of a `Miss` of one who asks the model anew while others are served the old answer."""
+
 _NO_ENCODER = "exact"
+_UNEMBEDDED = (UNSEEN, SHADOW, STALE)
+T = TypeVar("T")
 
 
 class SemanticCache:
     """Answers of questions that mean the same, within one namespace and one scope.
 
-    Without an ``embedder`` only exact matches are found. ``ttl`` is in seconds, absolute from the moment of storing;
-    reading an entry never extends its life. ``namespace_secret`` (at most 64 bytes) keys the digests of namespaces.
+    Without an ``embedder`` only exact matches are found. ``policy`` decides which neighbour is the same question
+    (`Consensus` by default), ``eligibility`` which questions are compared at all, ``ttl`` how long an answer lives: a
+    `Lifetime`, or seconds. ``tags`` and ``sources`` (names and versions of what answers rest on) are added to those of
+    each query: forget all answers that carry a tag by ``clear(tags=["prices"])``, none of an older version is found
+    after ``cache.sources["handbook"] = "2026-11"``. With ``shadow`` everything is decided and compared with the
+    answers that come, and nothing is served. ``namespace_secret`` (at most 64 bytes) keys the digests of namespaces.
     ``clock`` returns Unix seconds.
     """
 
@@ -37,20 +61,27 @@ class SemanticCache:
         store: VectorStore,
         *,
         policy: Policy | None = None,
-        ttl: float | None = None,
+        eligibility: Eligibility | None = None,
+        ttl: Lifetime | float | None = None,
+        tags: Collection[str] = (),
+        sources: Mapping[str, str] | None = None,
+        shadow: bool = False,
         namespace_secret: bytes = b"",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if ttl is not None and not (0 < ttl < math.inf):
-            raise ConfigError(f"ttl is a positive number of seconds or None, got {ttl}")
         if len(namespace_secret) > 64:
             raise ConfigError(f"namespace_secret is at most 64 bytes, got {len(namespace_secret)}")
         self.embedder = embedder
         self.stored_in = store
-        self.policy = policy or Consensus()
-        self._ttl = ttl
+        self.policy: Policy = policy if policy is not None else Consensus()
+        self.eligibility = eligibility if eligibility is not None else Eligibility()
+        self.lifetime = ttl if isinstance(ttl, Lifetime) else Lifetime(ttl)
+        self.sources = dict(sources or {})
+        self.shadow = shadow
+        self._tags = _checked_tags(tags)
         self._secret = namespace_secret
         self._clock = clock
+        self._hits = RecentHits()
 
     def lookup(self, query: Query) -> Match | Miss:
         """Find an answer to serve, or a `Miss` to store the answer with. Raises `StoreError`, `EmbeddingError`."""
@@ -60,18 +91,36 @@ class SemanticCache:
         return await arun(self.lookup_flow(query))
 
     def store(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
-        """Keep a complete answer. Raises `StoreError`, `EmbeddingError`."""
+        """Keep a complete answer, unless its question goes past the cache. Raises `StoreError`, `EmbeddingError`."""
         return run(self.store_flow(miss, self.entry(miss, payload, usage)))
 
     async def astore(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
         return await arun(self.store_flow(miss, self.entry(miss, payload, usage)))
 
-    def clear(self, namespace: str | None = None) -> None:
-        """Forget the entries of one namespace, or of all."""
-        self.stored_in.clear(self._digest(namespace))
+    def explain(self, question: Query | str) -> Explanation:
+        """What a lookup would come to, and why. Changes nothing, serves nothing."""
+        return run(self._explain(question))
 
-    async def aclear(self, namespace: str | None = None) -> None:
-        await self.stored_in.aclear(self._digest(namespace))
+    async def aexplain(self, question: Query | str) -> Explanation:
+        return await arun(self._explain(question))
+
+    def reject(self, hit_id: str) -> bool:
+        """A hit was wrong: its question is asked anew, and so are those nearer to it than to anything else.
+
+        A tombstone takes the place of an entry for that question, until the next answer to it. False if the hit is not
+        among the last few thousand of this process.
+        """
+        return run(self._reject(hit_id))
+
+    async def areject(self, hit_id: str) -> bool:
+        return await arun(self._reject(hit_id))
+
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
+        """Forget the entries of one namespace, or of all; with ``tags``, those that carry any of them. How many?"""
+        return self.stored_in.clear(self._digest(namespace), **_wanted(tags))
+
+    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
+        return await self.stored_in.aclear(self._digest(namespace), **_wanted(tags))
 
     def close(self) -> None:
         self.stored_in.close()
@@ -81,39 +130,41 @@ class SemanticCache:
 
     def fresh(self, entry: Entry) -> bool:
         """Is the entry to be served by this cache's clock?"""
-        return entry.fresh(self._clock())
+        return entry.fresh(self._clock()) and not entry.tombstone
+
+    def stale(self, entry: Entry) -> bool:
+        """Is it time that somebody asks the model anew?"""
+        return entry.stale is not None and entry.stale <= self._clock()
+
+    def why_not_at_all(self, query: Query) -> str | None:
+        """Why the question goes past the cache, both ways; None if it does not."""
+        return self.eligibility.why_not_at_all(query)
 
     def unseen(self, query: Query) -> Miss:
         """A miss without a lookup: to store an answer when the lookup failed or was skipped."""
         model = self.embedder.model if self.embedder else _NO_ENCODER
-        scope = keys.full_scope(keys.namespace_digest(query.namespace, self._secret), query.scope, model)
+        namespace = keys.namespace_digest(query.namespace, self._secret)
+        sources = tuple({**self.sources, **dict(query.sources)}.items())
+        scope = keys.full_scope(namespace, query.scope, model, sources)
         return Miss(query, keys.entry_id(scope, query.text), scope, UNSEEN)
 
     def lookup_flow(self, query: Query) -> Flow[Match | Miss]:
-        now = self._clock()
-        miss = self.unseen(query)
-        entry = yield from step(self.stored_in.get, self.stored_in.aget, miss.id, now=now)
-        if entry is not None:
-            return Match(entry, 1.0, exact=True)
-        vector, reason = yield from self._vector(query)
-        if vector is None:
-            return Miss(query, miss.id, miss.scope, reason)
-        found = yield from step(
-            self.stored_in.search,
-            self.stored_in.asearch,
-            vector,
-            scope=miss.scope,
-            limit=self.policy.neighbours,
-            now=now,
-        )
-        decision = self.policy.decide(query.text, found)
-        if decision.hit is not None:
-            return decision.hit
-        return Miss(query, miss.id, miss.scope, decision.reason, vector, decision.nearest)
+        unseen = self.unseen(query)
+        reason = self.why_not_at_all(query)
+        if reason is not None:
+            return replace(unseen, reason=reason)
+        decision, vector, _ = yield from self._decided(unseen)
+        if decision.hit is None:
+            return replace(unseen, reason=decision.reason, vector=vector, decision=decision)
+        if self.shadow:
+            return replace(unseen, reason=SHADOW, vector=vector, decision=replace(decision, hit=None, reason=SHADOW))
+        yield from self._prolong(decision.hit.entry)
+        return replace(decision.hit, hit_id=self._hits.remember(replace(unseen, vector=vector)))
 
     def entry(self, miss: Miss, payload: bytes, usage: Usage | None) -> Entry:
         """What is to be stored for a miss, as of now."""
         now = self._clock()
+        stale, expires = self.lifetime.ends(miss.id, now)
         return Entry(
             id=miss.id,
             namespace=keys.namespace_digest(miss.query.namespace, self._secret),
@@ -122,19 +173,61 @@ class SemanticCache:
             payload=payload,
             usage=usage or Usage(),
             created=now,
-            expires=None if self._ttl is None else now + self._ttl,
+            expires=expires,
+            stale=stale,
+            tags=tuple(sorted({*self._tags, *miss.query.tags})),
         )
 
     def store_flow(self, miss: Miss, entry: Entry) -> Flow[Entry]:
+        if self.why_not_at_all(miss.query) is not None:
+            return entry
         vector = miss.vector
-        if miss.reason == UNSEEN:
+        if vector is None and miss.reason in _UNEMBEDDED:
             vector, _ = yield from self._vector(miss.query)
         yield from step(self.stored_in.put, self.stored_in.aput, entry, vector)
+        decision = miss.decision
+        if decision is not None and decision.path != EXACT and isinstance(self.policy, Learning):
+            yield from self._thought(self.policy.learn, decision, entry)
         return entry
+
+    def checked_flow(self, miss: Miss, answer: Entry) -> Flow[bool | None]:
+        """Of a hit that was not served but asked all the same: was it right? None for other misses."""
+        decision = miss.decision
+        if decision is None or decision.candidate is None or decision.reason not in (SHADOW, CHECKING):
+            return None
+        same = self.policy.same if isinstance(self.policy, Graded) else same_entry
+        return (yield from self._thought(same, decision.candidate.entry, answer))
+
+    def _decided(self, unseen: Miss) -> Flow[tuple[Decision, Vector | None, list[Match]]]:
+        """The decision, the text's embedding if it was needed, and the neighbours."""
+        now = self._clock()
+        entry = yield from step(self.stored_in.get, self.stored_in.aget, unseen.id, now=now)
+        if entry is not None and not entry.tombstone:
+            match = Match(entry, 1.0, exact=True)
+            return Decision(match, EXACT, match, match, 1.0, EXACT), None, []
+        vector, reason = yield from self._vector(unseen.query)
+        if vector is None:
+            return Decision(None, reason), None, []
+        search, asearch = self.stored_in.search, self.stored_in.asearch
+        limit = self.policy.neighbours
+        found = yield from step(search, asearch, vector, scope=unseen.scope, limit=limit, now=now)
+        decision = yield from self._thought(self.policy.decide, unseen.query.text, _living(found))
+        if decision.reason == "empty" and found:
+            decision = replace(decision, reason="rejected", nearest=found[0])
+        return decision, vector, list(found)
+
+    def _thought(self, call: Callable[..., T], *args: Any) -> Flow[T]:
+        """Policies are pure; one that must embed answers to compare them does so off the event loop."""
+
+        async def called(*args: Any) -> T:
+            return call(*args)
+
+        slow = getattr(getattr(self.policy, "same", None), "slow", False)
+        return (yield from step(call, partial(asyncio.to_thread, call) if slow else called, *args))
 
     def _vector(self, query: Query) -> Flow[tuple[Vector | None, str]]:
         """The text's embedding, or None and the reason why it is matched exactly."""
-        reason = why_exact_only(query)
+        reason = self.eligibility.why_exact_only(query)
         embedder = self.embedder
         if reason is not None or embedder is None:
             return None, reason or "no-embedder"
@@ -148,5 +241,50 @@ class SemanticCache:
             raise EmbeddingError(f"{embedder.model} returned an unusable vector of shape {vectors.shape}")
         return vectors[0], ""
 
+    def _prolong(self, entry: Entry) -> Flow[None]:
+        now = self._clock()
+        until = self.lifetime.prolonged(entry, now)
+        if until is not None:
+            yield from step(self.stored_in.touch, self.stored_in.atouch, entry.id, expires=until, now=now)
+
+    def _explain(self, question: Query | str) -> Flow[Explanation]:
+        query = Query(question) if isinstance(question, str) else question
+        reason = self.why_not_at_all(query)
+        if reason is not None:
+            return Explanation(query.text, False, reason)
+        decision, _, found = yield from self._decided(self.unseen(query))
+        neighbours = neighbours_of(query.text, found, self.policy)
+        return Explanation(query.text, decision.hit is not None, decision.reason, decision, neighbours)
+
+    def _reject(self, hit_id: str) -> Flow[bool]:
+        miss = self._hits.forget(hit_id)
+        if miss is None:
+            return False
+        vector = miss.vector
+        if vector is None:
+            vector, _ = yield from self._vector(miss.query)
+        tombstone = replace(self.entry(miss, b"", None), tombstone=True)
+        yield from step(self.stored_in.put, self.stored_in.aput, tombstone, vector)
+        return True
+
     def _digest(self, namespace: str | None) -> str | None:
         return None if namespace is None else keys.namespace_digest(namespace, self._secret)
+
+
+def _living(found: Sequence[Match]) -> list[Match]:
+    """The candidates up to the first tombstone: what is further away than a rejected question is no better."""
+    return list(takewhile(lambda match: not match.entry.tombstone, found))
+
+
+def _checked_tags(tags: Collection[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ConfigError(f"tags are a collection of strings, not one string: [{tags!r}]")
+    return tuple(tags)
+
+
+def _wanted(tags: Collection[str] | None) -> dict[str, Collection[str]]:
+    if tags is None:
+        return {}
+    if not _checked_tags(tags):
+        raise ConfigError("no tags to clear: give at least one, or None for all entries")
+    return {"tags": tags}

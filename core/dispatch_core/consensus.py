@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from dispatch_core.equivalence import Equivalence, clusters, same_entry
 from dispatch_core.errors import ConfigError
 from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
-from dispatch_core.policy import Decision, checked_threshold, served
-from dispatch_core.types import Match
+from dispatch_core.policy import checked_threshold, served
+from dispatch_core.types import Decision, Match
 
 _REACH = 0.1
 """Of two neighbours so far apart in cosine, the nearer one's vote counts e times as much."""

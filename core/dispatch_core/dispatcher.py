@@ -10,18 +10,19 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.breaker import Breaker
-from dispatch_core.cache import SemanticCache
+from dispatch_core.cache import STALE, SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
 from dispatch_core.lease import Lease, Leases, LeasingStore
 from dispatch_core.ports import Limiter, Reservation
+from dispatch_core.refresh import Refreshes
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
 from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
@@ -39,6 +40,7 @@ _log = logging.getLogger("dispatch_core")
 class Ticket:
     """The right to call the model: what to store the answer with, and the place in the quota.
 
+    ``stale`` is an old answer to the same question, which others are served meanwhile: better than an error.
     Others may be waiting for the answer: end every ticket with `Dispatcher.finish` or `Dispatcher.abort`. When the
     last copy of one is dropped without, its ``lead`` frees them.
     """
@@ -48,6 +50,7 @@ class Ticket:
     reservation: Reservation | None = None
     lead: Lead | None = field(default=None, repr=False, compare=False)
     lease: Lease | None = field(default=None, repr=False, compare=False)
+    stale: Match | None = None
 
 
 class Dispatcher:
@@ -97,6 +100,7 @@ class Dispatcher:
         self._under_way: dict[str, Entry] = {}
         self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
+        self._refreshes = Refreshes(timeout=flight_timeout, clock=clock)
         self._single_flight = single_flight
         self._leases = None if lease is None else self._leases_of(cache, lease)
         self._tally = Tally()
@@ -138,7 +142,7 @@ class Dispatcher:
                 else:
                     ticket.reservation.cancel()
         finally:
-            _end(ticket)
+            self._end(ticket)
 
     def discard(self, match: Match) -> None:
         """A hit that its front cannot read counts as a failure and a miss, and its entry is deleted."""
@@ -168,16 +172,24 @@ class Dispatcher:
     async def aflush(self, timeout: float | None = None) -> bool:
         return (self._writer is None and self._leases is None) or await asyncio.to_thread(self.flush, timeout)
 
-    def clear(self, namespace: str | None = None) -> None:
-        """Forget one namespace, or all; raises `StoreError`, for a caller who clears must know."""
-        self.flush()
-        if self.cache is not None:
-            self.cache.clear(namespace)
+    def clear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
+        """Forget one namespace, or all; with ``tags``, of these what carries any of them. Returns how many.
 
-    async def aclear(self, namespace: str | None = None) -> None:
+        Raises `StoreError`, for a caller who clears must know.
+        """
+        self.flush()
+        return 0 if self.cache is None else self.cache.clear(namespace, tags=tags)
+
+    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
         await self.aflush()
-        if self.cache is not None:
-            await self.cache.aclear(namespace)
+        return 0 if self.cache is None else await self.cache.aclear(namespace, tags=tags)
+
+    def reject(self, hit_id: str) -> bool:
+        """A hit was wrong: see `SemanticCache.reject`. Raises `StoreError`, for who takes back must know."""
+        return run(self._reject(hit_id))
+
+    async def areject(self, hit_id: str) -> bool:
+        return await arun(self._reject(hit_id))
 
     def close(self) -> None:
         """Finish the writes and release the store."""
@@ -193,21 +205,29 @@ class Dispatcher:
     def _begin(self, query: Query, cost: Cost | None, timeout: float | None) -> Flow[Match | Ticket]:
         queues = self.limiter is not None and cost is not None
         patience = timeout if queues and timeout is not None else math.inf
-        if self.cache is None:
+        cache = self.cache
+        if cache is None or cache.why_not_at_all(query) is not None:
+            if cache is not None:
+                self.bypassed()
             return Ticket(query, None, (yield from self._reserve(cost, patience)))
-        unseen = self.cache.unseen(query)
-        if self._single_flight:
+        unseen = cache.unseen(query)
+        # In the shadow nothing is served, not even what others are told at the same moment.
+        if self._single_flight and not cache.shadow:
             seat = yield from self._flights.join(_key(unseen), patience)
         else:
             seat = self._flights.alone(patience)
-        lease = None
+        lease, stale = None, None
         try:
-            found = seat.found or (yield from self._lookup(self.cache, unseen))
-            if isinstance(found, Miss) and found.vector is not None:
-                seat = yield from self._near(self.cache, found, found.vector, seat)
+            found = seat.found or (yield from self._lookup(cache, unseen))
+            if isinstance(found, Match) and cache.stale(found.entry) and self._refreshes.take(found.entry.id):
+                # Who waits is served what is there.
+                seat.lead.end(found)
+                stale, found, seat = found, replace(unseen, reason=STALE), self._flights.alone(seat.patience)
+            elif isinstance(found, Miss) and found.vector is not None:
+                seat = yield from self._near(cache, found, found.vector, seat)
                 found = seat.found or found
             if isinstance(found, Miss) and self._leases is not None:
-                seat, lease = yield from self._in_turn(self.cache, self._leases, found, seat)
+                seat, lease = yield from self._in_turn(cache, self._leases, found, seat)
                 found = seat.found or found
             if isinstance(found, Match):
                 seat.lead.end(found)
@@ -221,8 +241,10 @@ class Dispatcher:
             seat.lead.end(FREED)
             if lease is not None:
                 lease.end()
+            if stale is not None:
+                self._refreshes.end(stale.entry.id)
             raise
-        return Ticket(query, found, reservation, seat.lead, lease)
+        return Ticket(query, found, reservation, seat.lead, lease, stale)
 
     def _near(self, cache: SemanticCache, miss: Miss, vector: Vector, seat: Seat) -> Flow[Seat]:
         """Wait for the answer to the same question in other words, if it is under way."""
@@ -283,7 +305,7 @@ class Dispatcher:
 
     def _lookup(self, cache: SemanticCache, unseen: Miss) -> Flow[Match | Miss]:
         entry = self._under_way.get(unseen.id)
-        if entry is not None and cache.fresh(entry):
+        if entry is not None and cache.fresh(entry) and not cache.shadow:
             return Match(entry, 1.0, exact=True)
         return (yield from self._safely(cache.lookup_flow(unseen.query), unseen))
 
@@ -298,10 +320,10 @@ class Dispatcher:
                 self._tally.count("not_stored", spent=usage)
             else:
                 entry = self.cache.entry(ticket.miss, payload, usage)
-                writing = self._write(self.cache, ticket.miss, entry, usage, ticket.lease)
+                writing = self._write(self.cache, ticket, ticket.miss, entry, usage)
                 yield from self._keep(ticket.miss, entry, writing)
         finally:
-            _end(ticket, written=writing is None)
+            self._end(ticket, written=writing is None)
 
     def _keep(self, miss: Miss, entry: Entry, writing: Flow[None]) -> Flow[None]:
         # Who comes after the flight and before the end of the write finds the answer here.
@@ -313,18 +335,37 @@ class Dispatcher:
             yield from writing
 
     def _write(
-        self, cache: SemanticCache, miss: Miss, entry: Entry, usage: Usage | None, lease: Lease | None
+        self, cache: SemanticCache, ticket: Ticket, miss: Miss, entry: Entry, usage: Usage | None
     ) -> Flow[None]:
         written = None
         try:
             written = yield from self._safely(cache.store_flow(miss, entry), None)
+            right = yield from self._safely(cache.checked_flow(miss, entry), None)
+            if right is not None:
+                self._tally.count("checked")
+                self._tally.count("checked_wrong", not right)
+            if written is not None and ticket.stale is not None and ticket.stale.entry.id != entry.id:
+                # The old answer to another wording: the new one is near enough to it to be found instead.
+                store = cache.stored_in
+                yield from self._safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
         finally:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:
                 self._under_way.pop(entry.id, None)
             # Not before: who gets the lease next looks for the answer first.
-            if lease is not None:
-                lease.end()
+            _let_go(ticket, self._refreshes)
+
+    def _reject(self, hit_id: str) -> Flow[bool]:
+        known = self.cache is not None and (yield from step(self.cache.reject, self.cache.areject, hit_id))
+        self._tally.count("rejected", known)
+        return known
+
+    def _end(self, ticket: Ticket, *, written: bool = True) -> None:
+        """Who waits in this process is freed; who waits in another only when the answer was ``written``."""
+        if ticket.lead is not None:
+            ticket.lead.end(FREED)
+        if written:
+            _let_go(ticket, self._refreshes)
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage
@@ -374,9 +415,9 @@ def _key(miss: Miss) -> Key:
     return miss.id, miss.query.semantic
 
 
-def _end(ticket: Ticket, *, written: bool = True) -> None:
-    """Who waits in this process is freed; who waits in another only when the answer was ``written``."""
-    if ticket.lead is not None:
-        ticket.lead.end(FREED)
-    if ticket.lease is not None and written:
+def _let_go(ticket: Ticket, refreshes: Refreshes) -> None:
+    """The answer was written, or will not be."""
+    if ticket.lease is not None:
         ticket.lease.end()
+    if ticket.stale is not None:
+        refreshes.end(ticket.stale.entry.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _DIGEST_BYTES = 20
@@ -40,9 +41,10 @@ def scope_digest(facts: Any) -> str:
     return digest("scope", json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=True))
 
 
-def full_scope(namespace: str, scope: str, embedder: str) -> str:
-    """The one filter of a search: tenant, exact part and vector space together."""
-    return digest("full-scope", namespace, scope, embedder)
+def full_scope(namespace: str, scope: str, embedder: str, sources: Sequence[tuple[str, str]] = ()) -> str:
+    """The one filter of a search: tenant, exact part, vector space, and versions of what answers rest on."""
+    versions = [part for source in sorted(sources) for part in source]
+    return digest("full-scope", namespace, scope, embedder, *versions)
 
 
 def entry_id(scope: str, text: str) -> str:

@@ -6,32 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from dispatch_core.equivalence import Equivalence, same_entry
 from dispatch_core.errors import ConfigError
 from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
-from dispatch_core.types import Entry, Match
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a policy makes of the nearest entries.
-
-    ``hit`` is the entry to serve or None, ``reason`` says why, ``nearest`` is the best candidate seen.
-    ``candidate`` is what a less strict setting would serve, ``level`` the strictest threshold that still serves it
-    and ``path`` the way it got there; a hit is its own candidate. ``signals`` are the numbers behind the decision.
-    """
-
-    hit: Match | None
-    reason: str
-    nearest: Match | None = None
-    candidate: Match | None = None
-    level: float = -1.0
-    path: str = ""
-    signals: Mapping[str, float] = field(default_factory=dict)
+from dispatch_core.types import Decision, Entry, Match
 
 
 class Policy(Protocol):

@@ -7,14 +7,41 @@ from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 
+from dispatch_core.errors import ConfigError
+from dispatch_core.interval import clopper_pearson
 from dispatch_core.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a provider takes for a million tokens. ``name`` says which model and as of when: it is shown with each sum.
+
+    >>> Prices("gpt-4o-mini, list of 2025-01", input=0.15, output=0.60).of(Usage(1_000_000, 500_000))
+    0.45
+    """
+
+    name: str
+    input: float
+    output: float
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.input < float("inf") and 0 <= self.output < float("inf")):
+            raise ConfigError(f"prices are amounts per million tokens, got {self.input} and {self.output}")
+
+    def of(self, usage: Usage) -> float:
+        """What these tokens cost."""
+        return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot. ``saved`` are the tokens that hits did not buy again, ``spent`` those of answered misses.
 
-    ``shared`` are hits too: answers of a call that another asker of the same question had under way.
+    ``shared`` are hits too: answers of a call that another asker of the same question had under way. ``bypassed``
+    questions went past the cache. Of hits that were not served but asked all the same (a shadow, a policy that checks
+    itself), ``checked`` counts those whose answer came, ``checked_wrong`` those where it was another. ``rejected`` hits
+    were taken back.
     """
 
     exact_hits: int = 0
@@ -25,8 +52,12 @@ class Stats:
     not_stored: int = 0
     failures: int = 0
     shared: int = 0
+    checked: int = 0
+    checked_wrong: int = 0
+    rejected: int = 0
     saved: Usage = field(default_factory=Usage)
     spent: Usage = field(default_factory=Usage)
+    prices: Prices | None = None
 
     @property
     def hits(self) -> int:
@@ -41,15 +72,29 @@ class Stats:
         """Hits per lookup, in [0, 1]."""
         return self.hits / self.lookups if self.lookups else 0.0
 
+    @property
+    def wrong_hits(self) -> tuple[float, float, float] | None:
+        """The share of hits that are wrong, by those that were checked, and its 95 % interval; None without any."""
+        if not self.checked:
+            return None
+        return (self.checked_wrong / self.checked, *clopper_pearson(self.checked_wrong, self.checked))
+
+    @property
+    def money_saved(self) -> float | None:
+        """In the currency of ``prices``; None without."""
+        return None if self.prices is None else self.prices.of(self.saved)
+
     def __str__(self) -> str:
         shared = f" + {self.shared} shared" if self.shared else ""
+        rows = self._rows()
+        more = "".join(f", {name} {rows[name]}" for name in ("wrong hits", "money saved") if name in rows)
         return (
             f"{self.lookups} lookups: {self.exact_hits} exact + {self.semantic_hits} semantic{shared} hits "
-            f"({self.hit_rate:.0%}), {self.saved.total} tokens saved, {self.failures} failures"
+            f"({self.hit_rate:.0%}), {self.saved.total} tokens saved, {self.failures} failures{more}"
         )
 
-    def _repr_html_(self) -> str:
-        rows = {
+    def _rows(self) -> dict[str, str | int]:
+        rows: dict[str, str | int] = {
             "lookups": self.lookups,
             "exact hits": self.exact_hits,
             "semantic hits": self.semantic_hits,
@@ -60,9 +105,19 @@ class Stats:
             "bypassed": self.bypassed,
             "failures": self.failures,
         }
+        if self.prices is not None:
+            rows["money saved"] = f"{self.money_saved:,.2f} {self.prices.currency} ({self.prices.name})"
+        if self.wrong_hits is not None:
+            share, low, high = self.wrong_hits
+            rows["wrong hits"] = f"{share:.1%} [{low:.1%}, {high:.1%}] of {self.checked} checked"
+        if self.rejected:
+            rows["rejected hits"] = self.rejected
+        return rows
+
+    def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in rows.items()
+            for name, value in self._rows().items()
         )
         return f"<table>{cells}</table>"
 
@@ -70,8 +125,9 @@ class Stats:
 class Tally:
     """Thread-safe counters behind `Stats`."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: Prices | None = None) -> None:
         self._lock = threading.Lock()
+        self._prices = prices
         self._counts: Counter[str] = Counter()
         self._saved = Usage()
         self._spent = Usage()
@@ -87,4 +143,4 @@ class Tally:
 
     def snapshot(self) -> Stats:
         with self._lock:
-            return Stats(**self._counts, saved=self._saved, spent=self._spent)
+            return Stats(**self._counts, saved=self._saved, spent=self._spent, prices=self._prices)

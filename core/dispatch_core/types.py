@@ -38,12 +38,17 @@ class Query:
     ``text`` is compared by meaning when ``semantic`` is true. ``scope`` is a digest of everything that must
     match exactly: model, parameters, system prompt, earlier turns, tools, output schema, retrieved context.
     ``namespace`` is the tenant or application; it is digested before it reaches a store.
+
+    ``tags`` name what the answer will rest on: all that carries a tag can be forgotten together. ``sources`` are names
+    and versions of the same, which must match exactly: an answer from an older version is not found any more.
     """
 
     text: str
     scope: str = ""
     namespace: str = ""
     semantic: bool = True
+    tags: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A stored entry and how close it is: ``score`` is the cosine in [−1, 1], higher is closer."""
+    """A stored entry and how close it is: ``score`` is the cosine in [−1, 1], higher is closer.
+
+    ``hit_id`` names a hit that was served, so that it can be taken back.
+    """
 
     entry: Entry
     score: float
     exact: bool = False
+    hit_id: str = ""
 
     @property
     def kind(self) -> str:
@@ -93,11 +102,29 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy makes of the nearest entries.
+
+    ``hit`` is the entry to serve or None, ``reason`` says why, ``nearest`` is the best candidate seen.
+    ``candidate`` is what a less strict setting would serve, ``level`` the strictest threshold that still serves it
+    and ``path`` the way it got there; a hit is its own candidate. ``signals`` are the numbers behind the decision.
+    """
+
+    hit: Match | None
+    reason: str
+    nearest: Match | None = None
+    candidate: Match | None = None
+    level: float = -1.0
+    path: str = ""
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Miss:
     """No stored answer will do. Carries the vector, so that storing the answer embeds nothing again.
 
     ``vector`` is None for a question that is matched exactly or whose lookup failed; ``reason`` says which,
-    or why the nearest neighbour was refused.
+    or why the nearest neighbour was refused. ``decision`` is the policy's, if it was asked.
     """
 
     query: Query
@@ -105,7 +132,12 @@ class Miss:
     scope: str
     reason: str
     vector: Vector | None = None
-    nearest: Match | None = None
+    decision: Decision | None = None
+
+    @property
+    def nearest(self) -> Match | None:
+        """The best candidate that was seen."""
+        return None if self.decision is None else self.decision.nearest
 
 
 @dataclass(frozen=True, slots=True)

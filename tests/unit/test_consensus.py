@@ -230,7 +230,12 @@ def test_pairs_become_answers(tmp_path):
 
 @pytest.mark.parametrize(
     "policy",
-    [Threshold(0.7), Guarded(0.7, guards=()), Consensus(0.7, 0.51, 2, 0.51, guards=()), Consensus(0.5, None, 3, 0.6, guards=())],
+    [
+        Threshold(0.7),
+        Guarded(0.7, guards=()),
+        Consensus(0.7, 0.51, 2, 0.51, guards=()),
+        Consensus(0.5, None, 3, 0.6, guards=()),
+    ],
 )
 def test_the_benchmark_decides_like_a_real_cache(policy):
     random = np.random.default_rng(1)

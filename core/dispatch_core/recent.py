@@ -1,0 +1,37 @@
+"""The last hits that were served, so that one of them can be taken back."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections import OrderedDict
+
+from dispatch_core.types import Miss
+
+_KEPT = 2_048
+
+
+class RecentHits:
+    """Which question each of the last few thousand hits was for. Thread-safe; forgets the oldest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: OrderedDict[str, Miss] = OrderedDict()
+        # Of another process's hits nothing is known here, so its ids must be none of ours.
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    def remember(self, asked: Miss) -> str:
+        """The id of one more hit."""
+        hit_id = f"{self._prefix}-{next(self._numbers)}"
+        with self._lock:
+            self._asked[hit_id] = asked
+            if len(self._asked) > _KEPT:
+                self._asked.popitem(last=False)
+        return hit_id
+
+    def forget(self, hit_id: str) -> Miss | None:
+        """The question of a hit; None if it is not known, or no more."""
+        with self._lock:
+            return self._asked.pop(hit_id, None)
