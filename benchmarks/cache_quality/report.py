@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.cache_quality.arms import ARMS
-from benchmarks.cache_quality.interval import clopper_pearson
+from dispatch_core.interval import clopper_pearson
 
 _WIDTHS = (16, 11, 10, 16, 16, 12, 10, 10)
 _HEAD = ("", "hits %", "wrong", "per hit %", "95 % interval", "per ask %", "P50 ms", "P95 ms")

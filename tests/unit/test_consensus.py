@@ -8,7 +8,6 @@ from fakes import made
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.cache_quality.interval import clopper_pearson
 from benchmarks.cache_quality.questions import Corpus, NoData, load
 from benchmarks.cache_quality.stream import differences, replay, stream
 from benchmarks.cache_quality.vectors import Embedded
@@ -180,14 +179,6 @@ def test_scores_that_are_no_numbers_serve_nothing():
 
 
 # The benchmark that measures it
-
-
-@pytest.mark.parametrize(
-    ("events", "trials", "low", "high"),
-    [(0, 0, 0, 1), (0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (5, 10, 0.1871, 0.8129), (20, 2_000, 0.00612, 0.01540)],
-)
-def test_the_interval_is_that_of_clopper_and_pearson(events, trials, low, high):
-    assert clopper_pearson(events, trials) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_without_data_it_says_where_data_is(tmp_path):

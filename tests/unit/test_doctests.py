@@ -8,6 +8,7 @@ import importlib
 import pytest
 
 MODULES = [
+    "dispatch_core.interval",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
     "langchain_dispatch.rate_limiter",
