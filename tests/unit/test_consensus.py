@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.cache_quality.questions import Corpus, NoData, load
-from benchmarks.cache_quality.stream import differences, replay, stream
-from benchmarks.cache_quality.vectors import Embedded
+from benchmarks.cache_quality.stream import differences, stream
 from dispatch_core import ConfigError, Match
+from dispatch_core.calibrate.replay import replay, same_payload
+from dispatch_core.calibrate.vectors import Embedded
 from dispatch_core.policy import Consensus, Guarded, Threshold
 
 CANDIDATES = st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.booleans()), max_size=8)
@@ -209,6 +210,6 @@ def test_the_benchmark_decides_like_a_real_cache(policy):
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     corpus = Corpus("made", "made up", [f"question {n}" for n in range(300)], [f"answer {n}" for n in answers])
     questions = stream(corpus, Embedded(vectors, np.arange(300) % 9 != 0), seed=1, limit=250)
-    outcome = replay(questions, policy)
-    assert 10 < outcome.hits < 240
+    outcome = replay(questions, policy, same_payload(questions.entries))
+    assert 10 < outcome.semantic.sum() < 240
     assert differences(questions, policy, outcome, 250) == []

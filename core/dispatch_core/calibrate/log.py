@@ -61,8 +61,8 @@ class Pairs:
         return sum(answers[one] == answers[other] for one, other, same in rows if not same)
 
 
-def chains(pairs: Iterable[tuple[str, str, bool]], most: int | None = None) -> dict[str, str]:
-    """For each text one that stands for all its duplicates, and their duplicates. Stops at ``most`` texts."""
+def chains(pairs: Iterable[tuple[str, str, bool]]) -> dict[str, str]:
+    """For each text one that stands for all its duplicates, and their duplicates."""
     parents: dict[str, str] = {}
 
     def root(text: str) -> str:
@@ -74,6 +74,4 @@ def chains(pairs: Iterable[tuple[str, str, bool]], most: int | None = None) -> d
         ends = root(one), root(other)
         if same:
             parents[ends[0]] = ends[1]
-        if most is not None and len(parents) >= most:
-            break
     return {text: root(text) for text in list(parents)}
