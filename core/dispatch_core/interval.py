@@ -65,6 +65,8 @@ def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
 
 def at_most(events: int, trials: int, share: float) -> float:
     """The probability of at most so many events, where each trial is one with probability ``share``."""
+    if events < 0:
+        return 0.0
     if share <= 0.0 or events >= trials:
         return 1.0
     if share >= 1.0:

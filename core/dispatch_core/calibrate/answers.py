@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from dispatch_core.calibrate.replay import Judge
 from dispatch_core.equivalence import Equivalence, normal_form
-from dispatch_core.errors import ConfigError
 from dispatch_core.guards import figures, refusal
 from dispatch_core.types import Entry, Matrix
 
@@ -35,8 +34,6 @@ class Answers:
 
     def by_cosine(self, vectors: Matrix, threshold: float) -> Judge:
         """Same by text; or embeddings, the rows of ``vectors`` for `texts`, at least so near and no other numbers."""
-        if not -1.0 <= threshold <= 1.0:
-            raise ConfigError(f"answers are the same from a cosine in [-1, 1] on, got {threshold}")
         number_of, texts = self.number_of, self.texts
 
         @lru_cache(maxsize=2**18)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dispatch_core.calibrate import pairs as by_pairs
 from dispatch_core.calibrate.answers import Answers
@@ -38,7 +39,7 @@ class Report:
 
     ``asked`` counts questions, or pairs if ``pairwise``. ``exact`` is what exact matching alone would have served;
     ``exact_only`` counts by reason the different questions that are never compared by meaning. ``runs`` is the share
-    of questions that have the answer of the question before.
+    of questions that have the answer of the question before; ``same_cosine`` is as it was given.
     """
 
     source: Source
@@ -54,6 +55,7 @@ class Report:
     recommendation: Recommendation
     runs: float = 0.0
     contradictions: int = 0
+    same_cosine: float | None = None
 
 
 def calibrate(
@@ -76,6 +78,8 @@ def calibrate(
     """
     if not 0 < max_error < 1:
         raise ConfigError(f"max_error is a share of the hits in (0, 1), got {max_error}")
+    if same_cosine is not None and not -1 <= same_cosine <= 1:
+        raise ConfigError(f"answers are the same from a cosine in [-1, 1] on, got {same_cosine}")
     if pairwise and not isinstance(data, Pairs):
         raise ConfigError(f"{data.source.name} is a log: pair by pair needs two questions and a label in each row")
     if pairwise and isinstance(data, Pairs):
@@ -102,6 +106,7 @@ def calibrate(
         recommendation=recommend(trials, max_error, half),
         runs=data.runs if isinstance(data, Log) else 0.0,
         contradictions=data.contradictions if isinstance(data, Pairs) else 0,
+        same_cosine=same_cosine,
     )
 
 
@@ -111,7 +116,7 @@ class _Run:
 
     outcome: Callable[[Policy, Advance], Outcome]
     same: Equivalence
-    groups: Sequence[int]
+    groups: NDArray[np.int64]
     questions: int
     answers: int
     exact: Figures
@@ -129,7 +134,7 @@ def _logged(log: Log, embedder: Embedder, same_cosine: float | None, progress: P
     return _Run(
         outcome=lambda policy, advance: replay(asked, policy, right, advance),
         same=answers.equivalence,
-        groups=text_of,
+        groups=np.array(text_of, dtype=np.int64),
         questions=len(texts),
         answers=len(answers.texts),
         exact=_exact(text_of, right),
@@ -143,7 +148,7 @@ def _pairwise(pairs: Pairs, embedder: Embedder, progress: Progress) -> _Run:
     return _Run(
         outcome=lambda policy, advance: by_pairs.judge(pairs, vectors, policy, advance),
         same=same_entry,
-        groups=numbered(pairs.one)[0],
+        groups=np.array(numbered(pairs.one)[0], dtype=np.int64),
         questions=len(texts),
         answers=0,
         exact=Figures(len(pairs.one), 0, 0),
@@ -165,5 +170,5 @@ def _trials(run: _Run, families: Sequence[Family], progress: Progress) -> list[T
             for setting in family.sweep:
                 outcome = run.outcome(quickened(family.make(setting), run.same), advance)
                 hit = outcome.semantic
-                trials.append(Trial(family, setting, hit, outcome.wrong & hit, int(np.sum(outcome.exact))))
+                trials.append(Trial(family, setting, hit, outcome.wrong & hit, run.groups, int(outcome.exact.sum())))
     return trials

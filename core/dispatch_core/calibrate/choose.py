@@ -10,7 +10,6 @@ Controlling Multiple Risks with Pareto Testing" (2023).
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,14 +33,21 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Counts of one setting: questions asked, hits of the policy among them, wrong answers among the hits."""
+    """Counts of one setting: questions asked, hits of the policy among them, wrong answers among the hits.
+
+    Hits of one text, asked again and again, have one outcome and are one piece of evidence: ``repeats`` is the sum
+    of ``m (m - 1)`` over texts with ``m`` hits, 0 if all are different.
+    """
 
     asked: int
     hits: int
     wrong: int
+    repeats: int = 0
 
     def __add__(self, other: Figures) -> Figures:
-        return Figures(self.asked + other.asked, self.hits + other.hits, self.wrong + other.wrong)
+        """Of other questions: no text is in both."""
+        counts = (self.hits + other.hits, self.wrong + other.wrong, self.repeats + other.repeats)
+        return Figures(self.asked + other.asked, *counts)
 
     @property
     def hit_rate(self) -> float:
@@ -57,21 +63,36 @@ class Figures:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper-Pearson of the error per hit at `CONFIDENCE`, as if hits were independent of each other."""
-        return clopper_pearson(self.wrong, self.hits, CONFIDENCE)
+        """Clopper-Pearson of the error per hit at `CONFIDENCE`, as if different texts were independent."""
+        trials, events = self._evidence
+        low, _ = clopper_pearson(math.floor(events), trials, CONFIDENCE)
+        return low, self.bound
+
+    @property
+    def bound(self) -> float:
+        """The upper end of the interval."""
+        trials, events = self._evidence
+        return upper_bound(math.ceil(events), trials, _ONE_HALF)
+
+    @property
+    def _evidence(self) -> tuple[int, float]:
+        """Independent hits, as many as Kish's effective size of a clustered sample, and wrong ones in proportion."""
+        trials = self.hits * self.hits // (self.hits + self.repeats) if self.hits else 0
+        return trials, min(trials, self.wrong * trials / self.hits) if self.hits else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One setting of a family over all questions: which the policy served, and which of these wrongly.
 
-    ``exact`` are the questions that it left to exact matching, in this replay.
+    ``texts`` numbers what was asked; ``exact`` counts the questions that it left to exact matching.
     """
 
     family: Family
     setting: float
     hit: Mask
     wrong: Mask
+    texts: NDArray[np.int64]
     exact: int = 0
 
     @property
@@ -84,7 +105,8 @@ class Trial:
 
     def over(self, mask: Mask) -> Figures:
         hit = self.hit & mask
-        return Figures(int(mask.sum()), int(hit.sum()), int((self.wrong & hit).sum()))
+        its = np.bincount(self.texts[hit])
+        return Figures(int(mask.sum()), int(hit.sum()), int((self.wrong & hit).sum()), int((its * (its - 1)).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +142,11 @@ class Recommendation:
     tested: Figures | None = None
 
 
-def halves(texts: Sequence[int], seed: int = 0) -> Mask:
+def halves(texts: NDArray[np.int64], seed: int = 0) -> Mask:
     """One half of the questions by random; askings of one text, by its number, stay together."""
-    numbers = sorted(set(texts))
-    chosen = set(random.Random(seed).sample(numbers, len(numbers) // 2))
-    return np.array([text in chosen for text in texts], dtype=np.bool_)
+    numbers = np.unique(texts)
+    chosen = np.random.default_rng(seed).permutation(numbers)[: len(numbers) // 2]
+    return np.isin(texts, chosen)
 
 
 def choose(family: Family, trials: Sequence[Trial], target: float, half: Mask) -> Choice:
@@ -140,7 +162,7 @@ def choose(family: Family, trials: Sequence[Trial], target: float, half: Mask) -
 def recommend(trials: Sequence[Trial], max_error: float, half: Mask) -> Recommendation:
     """With `CONFIDENCE`, at most ``max_error`` of the recommended setting's hits are wrong.
 
-    Over questions drawn like these, that is, with hits as independent as these; and right as far as the log is.
+    That holds for questions drawn like these, and as far as the answers of the log are right.
     """
     passed: dict[int, Figures] = {}
     for inside, outside in ((half, ~half), (~half, half)):
@@ -150,7 +172,7 @@ def recommend(trials: Sequence[Trial], max_error: float, half: Mask) -> Recommen
         place = max(passed, key=lambda place: trials[place].all.hits)
         return Recommendation(Verdict.RECOMMENDED, max_error, trials[place], passed[place])
     tried = [trial for trial in trials if trial.all.hits]
-    closest = min(tried, key=lambda trial: _bound(trial.all), default=None)
+    closest = min(tried, key=lambda trial: trial.all.bound, default=None)
     return Recommendation(_why_none(tried, max_error), max_error, closest)
 
 
@@ -169,12 +191,12 @@ def _why_none(tried: Sequence[Trial], max_error: float) -> Verdict:
 
 def _passing(trials: Sequence[Trial], max_error: float, inside: Mask, outside: Mask) -> Iterable[int]:
     """Places of the settings that the half outside lets pass, each with more hits than the one before."""
-    order = sorted((_bound(figures), place, figures.hits) for place, figures in _over(trials, inside))
+    order = sorted((figures.bound, place, figures.hits) for place, figures in _over(trials, inside))
     most = 0
     for _, place, hits in order:
         if hits <= most:
             continue
-        if _bound(trials[place].over(outside)) > max_error:
+        if trials[place].over(outside).bound > max_error:
             return
         most = hits
         yield place
@@ -182,10 +204,6 @@ def _passing(trials: Sequence[Trial], max_error: float, inside: Mask, outside: M
 
 def _over(trials: Sequence[Trial], mask: Mask) -> Iterable[tuple[int, Figures]]:
     return ((place, trial.over(mask)) for place, trial in enumerate(trials))
-
-
-def _bound(figures: Figures) -> float:
-    return upper_bound(figures.wrong, figures.hits, _ONE_HALF)
 
 
 def _loosest(trials: Sequence[Trial], target: float, mask: Mask) -> Trial | None:

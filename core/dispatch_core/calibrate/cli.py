@@ -81,10 +81,13 @@ def run(options: argparse.Namespace) -> int:
         print("dispatcher calibrate: interrupted", file=sys.stderr)
         return 130
     print(reports.text(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(reports.data(report), indent=2, ensure_ascii=False), encoding="utf-8")
-    if options.plot is not None:
-        plot(report, options.plot)
+    try:
+        if options.json is not None:
+            options.json.write_text(json.dumps(reports.data(report), indent=2), encoding="utf-8")
+        if options.plot is not None:
+            plot(report, options.plot)
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error
     if outputs:
         print(f"\nwritten: {' and '.join(map(str, outputs))}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,13 +62,13 @@ FAMILIES: Mapping[str, Family] = {
 
 def quickened(policy: Any, same: Equivalence) -> Policy:
     """A policy of equal decisions: guards are asked once about a pair, and ``same`` in the place of `same_entry`."""
-    names = {field.name for field in fields(policy)}
+    names = {field.name for field in fields(policy)} if is_dataclass(policy) else set()
     changes: dict[str, Any] = {}
     if "guards" in names:
         changes["guards"] = (_remembered(tuple(policy.guards)),)
     if "same" in names and policy.same is same_entry:
         changes["same"] = same
-    quick: Policy = replace(policy, **changes)
+    quick: Policy = replace(policy, **changes) if changes else policy
     return quick
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from dispatch_core.calibrate.log import Pairs
@@ -24,16 +22,13 @@ def judge(pairs: Pairs, embedded: Embedded, policy: Policy, advance: Advance = l
     size = len(pairs.one)
     numbers, _ = numbered([*pairs.one, *pairs.other])
     served = np.full(size, -1, dtype=np.int32)
-    seconds = []
     for pair in range(size):
         ends = numbers[pair], numbers[size + pair]
         if embedded.readable[list(ends)].all():
             score = float(np.clip(embedded.vectors[ends[0]] @ embedded.vectors[ends[1]], -1.0, 1.0))
             stored = Match(Entry(str(pair), "", "", pairs.one[pair], b"", Usage(), 0.0), score)
-            started = time.thread_time()
             hit = policy.decide(pairs.other[pair], [stored]).hit
-            seconds.append(time.thread_time() - started)
             served[pair] = -1 if hit is None else pair
     advance(size)
     wrong = (served >= 0) & ~np.array(pairs.same, dtype=np.bool_)
-    return Outcome(served, np.zeros(size, dtype=np.bool_), wrong, seconds)
+    return Outcome(served, np.zeros(size, dtype=np.bool_), wrong)

@@ -16,7 +16,7 @@ from dispatch_core.errors import MissingExtra
 COLOURS = ("#7f7f7f", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00")
 _INK, _FAINT = "#222222", "#9a9a9a"
 _ERRORS = (1, 2, 5)
-_LEAST, _MOST = 6.0, 12.0
+_LEAST, _MOST = 3.0, 12.0
 """Percent of error that the axis shows at least, and at most."""
 
 
@@ -76,12 +76,13 @@ def draw(axis: Any, curves: Sequence[Curve], title: str, of: str = "questions") 
     figures = [point.figures for curve in curves for point in curve.points if point.figures.hits]
     most = 100 * max((f.hit_rate for f in figures), default=0.01)
     worst = min(_MOST, max(_LEAST, 110 * max((f.per_hit for f in figures), default=0.0)))
-    axis.set_xlim(0, 1.06 * most)
+    axis.set_xlim(-0.03 * most, 1.06 * most)
     axis.set_ylim(100 - worst, 100 + 0.07 * worst)
     for error in _ERRORS:
-        axis.axhline(100 - error, color=_FAINT, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
-        place = {"ha": "right", "va": "bottom", "fontsize": 8, "color": _FAINT}
-        axis.text(0.995, 100 - error, f"{error} % wrong", transform=axis.get_yaxis_transform(), **place)
+        if error < worst:
+            axis.axhline(100 - error, color=_FAINT, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
+            place = {"ha": "left", "va": "center", "fontsize": 8, "color": _INK}
+            axis.text(1.008, 100 - error, f"{error} % wrong", transform=axis.get_yaxis_transform(), **place)
     for number, (curve, colour) in enumerate(zip(curves, COLOURS, strict=False)):
         _curve(axis, curve, colour, number)
     axis.set_title(title, fontsize=11, loc="left", color=_INK, pad=10)
@@ -102,7 +103,7 @@ def save(figure: Any, axes: Sequence[Any], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.tight_layout(rect=(0, 0.075, 1, 1))
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=10)
-    figure.savefig(path, dpi=140)
+    figure.savefig(path, dpi=140, format="png")
     pyplot.close(figure)
 
 

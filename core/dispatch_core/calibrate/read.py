@@ -133,6 +133,8 @@ def _text(value: object) -> str:
 
 def _read(rows: Iterator[Row], name: str, columns: Columns, limit: int) -> Log | Pairs:
     head = list(islice(rows, min(_HEAD, limit)))
+    if not head:
+        raise ConfigError(f"{name} has no rows")
     known = {column: None for _, row in head if not isinstance(row, str) for column in row}
     taken = _columns(list(known), columns, name)
     every = chain(head, rows)
@@ -151,7 +153,7 @@ def _read(rows: Iterator[Row], name: str, columns: Columns, limit: int) -> Log |
     source = Source(name, taken, count, skipped, first, next(every, None) is not None)
     if not good:
         reasons = ", ".join(f"{reason} ({number})" for reason, number in skipped.most_common(3))
-        raise ConfigError(f"{name} has no good row: {reasons or 'it is empty'}")
+        raise ConfigError(f"{name} has no good row: {reasons}")
     if len(taken) == 2:
         return Log(source, *_lists(good, 2))
     one, other, same = _lists(good, 3)

@@ -6,7 +6,6 @@ are the same for every policy, up to which of them were stored.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,14 +42,14 @@ class Outcome:
     """What happened to each asking.
 
     ``served`` is the asking whose answer was served, -1 for a miss. Those ``exact`` repeat a stored text word for
-    word; the policy was not asked. ``wrong`` are those served another answer than theirs. ``seconds`` are processor
-    time of each decision.
+    word; the policy was not asked. ``wrong`` are those served another answer than theirs. ``seconds`` is the time of
+    each decision, if it was taken.
     """
 
     served: NDArray[np.int32]
     exact: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
-    seconds: Sequence[float]
+    seconds: Sequence[float] = ()
 
     @property
     def semantic(self) -> NDArray[np.bool_]:
@@ -81,8 +80,15 @@ def same_payload(entries: Sequence[Entry]) -> Judge:
     return lambda asked, served: entries[asked].payload == entries[served].payload
 
 
-def replay(stream: Stream, policy: Policy, right: Judge, advance: Advance = lambda more: None) -> Outcome:
-    """``right`` says whether what was served is the answer of the question asked."""
+def replay(
+    stream: Stream,
+    policy: Policy,
+    right: Judge,
+    advance: Advance = lambda more: None,
+    *,
+    clock: Callable[[], float] | None = None,
+) -> Outcome:
+    """``right`` says whether what was served is the answer of the question asked. ``clock`` times the decisions."""
     asked_of = len(stream.entries)
     served = np.full(asked_of, -1, dtype=np.int32)
     exact, wrong = np.zeros(asked_of, dtype=np.bool_), np.zeros(asked_of, dtype=np.bool_)
@@ -94,9 +100,10 @@ def replay(stream: Stream, policy: Policy, right: Judge, advance: Advance = lamb
             exact[asked] = True
         elif stream.embedded.readable[text]:
             found = kept.search(text, policy.neighbours)
-            started = time.thread_time()
+            started = clock() if clock else 0.0
             decided = policy.decide(stream.entries[asked].text, found).hit
-            seconds.append(time.thread_time() - started)
+            if clock:
+                seconds.append(clock() - started)
             hit = -1 if decided is None else int(decided.entry.id)
         if hit < 0:
             kept.store(text, asked)

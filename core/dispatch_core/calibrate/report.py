@@ -12,7 +12,10 @@ from dispatch_core.calibrate.choose import CONFIDENCE, Choice, Figures, Recommen
 
 _WIDTH = 96
 _SORTED = 0.5
-_COLUMNS = (9, 20, 9)
+"""Share of questions with the answer of the question before from which a file looks sorted."""
+_WORDED_ANEW = 0.9
+"""Different answers per question from which hardly any two answers will be the same by text."""
+_COLUMNS = (7, 20, 8)
 _HEADS = ("hits %", "wrong % of hits", "of all")
 
 
@@ -29,6 +32,10 @@ def _about(report: Report) -> str:
     else:
         what = f"{report.asked:,} questions ({report.questions:,} different), {report.answers:,} different answers"
     lines = [f"{source.name}: {what}", f"columns: {columns}; embedded with {report.embedder}"]
+    if report.same_cosine is not None:
+        lines.append(
+            f"answers are the same by text, or from a cosine of {report.same_cosine:g} on with the same numbers"
+        )
     if source.skipped:
         reasons = [
             f"{number:,} × {why} (first in line {source.first[why]})" for why, number in source.skipped.items()
@@ -53,6 +60,11 @@ def _warnings(report: Report) -> list[str]:
             f"CAREFUL: {_percent(report.runs)} of the questions have the answer of the question before them. If the "
             "file is sorted by answers, it is no order of asking: use --shuffle"
         )
+    if report.same_cosine is None and report.answers > _WORDED_ANEW * report.questions and not report.pairwise:
+        warnings.append(
+            "CAREFUL: nearly every question has an answer of its own wording, and nearly every hit counts as wrong; "
+            "--same-answer cosine sees through wording"
+        )
     if report.answers == 1:
         warnings.append("CAREFUL: all questions have the same answer, so no hit can be wrong")
     if report.contradictions:
@@ -68,15 +80,19 @@ def _table(report: Report) -> str:
     lines = [
         "What each policy answers from similar questions, at its loosest setting with so few wrong answers",
         "",
-        f"{'':<24}{'chosen on all questions':^38}  {'chosen on one half, seen on the other':^38}".rstrip(),
-        f"{'wrong':<24}{_cells(_HEADS)}  {_cells(_HEADS)}",
+        f"{'':<24}{'chosen on all':^35}  {'chosen on a half, seen on the other':^35}".rstrip(),
+        f"{'wrong hits':<24}{_cells(_HEADS)}  {_cells(_HEADS)}",
     ]
     for target, choices in groupby(report.choices, lambda choice: choice.target):
         lines += [
             _row(f"≤ {100 * target:g} %" if number == 0 else "", choice) for number, choice in enumerate(choices)
         ]
     of = "pairs" if report.pairwise else "questions"
-    lines += ["", f"hits and wrong answers in % of the {of}; in brackets the 95 % interval of wrong answers per hit"]
+    lines += [
+        "",
+        f"hits: {of} that the policy answers with what was stored for another, in % of all",
+        "wrong: hits with another answer than the file has, in % of the hits (95 % interval), and of all",
+    ]
     return "\n".join(lines)
 
 
@@ -115,7 +131,8 @@ def _recommended(report: Report) -> str:
     if found.verdict is Verdict.TOO_FEW_HITS:
         needed = hits_needed(found.max_error)
         why += (
-            f" It takes {needed:,} hits or more to tell, without a wrong one: a longer log, or a larger --max-error."
+            f" Each half of the questions has to show it alone, which takes {needed:,} hits in all or more, and few "
+            "of them wrong: a longer log, or a larger --max-error."
         )
     return "\n".join([head, "", f"    {paste(found)}", "", _paragraph(why)])
 
@@ -179,6 +196,7 @@ def data(report: Report) -> Mapping[str, Any]:
         "exact_only": dict(report.exact_only),
         "runs": report.runs,
         "contradictions": report.contradictions,
+        "same_cosine": report.same_cosine,
         "settings": [
             {"policy": trial.code, "exact_hits": trial.exact, **_counts(trial.all)} for trial in report.trials
         ],
