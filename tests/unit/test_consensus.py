@@ -8,9 +8,13 @@ from fakes import made
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from benchmarks.cache_quality.arms import ARMS
+from benchmarks.cache_quality.plot import plot
 from benchmarks.cache_quality.questions import Corpus, NoData, load
+from benchmarks.cache_quality.report import Row
 from benchmarks.cache_quality.stream import differences, stream
 from dispatch_core import ConfigError, Match
+from dispatch_core.calibrate.choose import Figures
 from dispatch_core.calibrate.replay import replay, same_payload
 from dispatch_core.calibrate.vectors import Embedded
 from dispatch_core.policy import Consensus, Guarded, Threshold
@@ -180,6 +184,15 @@ def test_scores_that_are_no_numbers_serve_nothing():
 
 
 # The benchmark that measures it
+
+
+def test_one_plot_has_a_panel_of_curves_for_each_corpus(tmp_path):
+    rows = [
+        Row(name, arm, setting, Figures(900, 300, 3)) for name in "ab" for arm in ARMS for setting in ARMS[arm].sweep
+    ]
+    path = tmp_path / "curves.png"
+    assert plot(rows, [("a", "One"), ("b", "Another")], path) == [str(path)]
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_data_it_says_where_data_is(tmp_path):

@@ -8,6 +8,7 @@ import importlib
 import pytest
 
 MODULES = [
+    "dispatch_core.calibrate.families",
     "dispatch_core.interval",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",

@@ -32,10 +32,11 @@ class Embedded:
 
 def embedded(texts: Sequence[str], embedder: Embedder, progress: Progress = silent) -> Embedded:
     """As `SemanticCache` would: texts that it matches exactly are not embedded. Raises `EmbeddingError`."""
-    vectors = np.zeros((len(texts), embedder.dims), dtype=np.float32)
     readable = np.zeros(len(texts), dtype=np.bool_)
     reasons: Counter[str] = Counter()
     with progress("embedding questions", len(texts)) as advance:
+        # Asking for the dimensions loads the model.
+        vectors = np.zeros((len(texts), embedder.dims), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]
             whys = [_why(text, embedder) for text in batch]
@@ -50,8 +51,8 @@ def embedded(texts: Sequence[str], embedder: Embedder, progress: Progress = sile
 
 def embedded_answers(texts: Sequence[str], embedder: Embedder, progress: Progress = silent) -> Matrix:
     """Whatever they are: what an answer has beyond the encoder's window is not seen."""
-    vectors = np.zeros((len(texts), embedder.dims), dtype=np.float32)
     with progress("embedding answers", len(texts)) as advance:
+        vectors = np.zeros((len(texts), embedder.dims), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]
             vectors[start : start + len(batch)] = _embed(batch, embedder)
