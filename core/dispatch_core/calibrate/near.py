@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from dispatch_core.types import Matrix, Vector
 
 REMEMBERED = 128
 BLOCK = 256
+
+_Part = tuple[NDArray[np.int32], NDArray[np.float32], float]
+"""Neighbours of one text, their cosines, and the bound on all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +39,23 @@ class Near:
 
 def near(vectors: Matrix, again: NDArray[np.bool_], progress: Progress = silent) -> Near:
     """Of each text the nearest before it, and of those asked ``again`` the nearest after it too."""
-    rows = [np.empty(0, np.int32)]
-    scores = [np.empty(0, np.float32)]
-    cutoffs: list[float] = []
+    parts: list[_Part] = []
     with progress("finding neighbours", len(vectors)) as advance:
         for start in range(0, len(vectors), BLOCK):
-            stop = min(start + BLOCK, len(vectors))
-            seen = len(vectors) if again[start:stop].any() else stop
-            block = vectors[start:stop] @ vectors[:seen].T
-            np.clip(block, -1.0, 1.0, out=block)
-            for row, its in enumerate(block, start):
-                found, cutoff = _neighbours(its, row, bool(again[row]))
-                rows.append(found.astype(np.int32))
-                scores.append(its[found])
-                cutoffs.append(cutoff)
-            advance(stop - start)
-    starts = np.cumsum([len(its) for its in rows], dtype=np.int64)
-    return Near(starts, np.concatenate(rows), np.concatenate(scores), cutoffs)
+            block = vectors[start : start + BLOCK]
+            before = _cosines(block, vectors[: start + BLOCK])
+            repeated = np.flatnonzero(again[start : start + BLOCK])
+            after = dict(zip(repeated.tolist(), _cosines(block[repeated], vectors[start:]), strict=True))
+            for place, scores in enumerate(before):
+                part = _nearest(scores[: start + place], 0)
+                if place in after:
+                    part = _both(part, _nearest(after[place][place + 1 :], start + place + 1))
+                parts.append(part)
+            advance(len(block))
+    starts = np.cumsum([0, *(len(rows) for rows, _, _ in parts)], dtype=np.int64)
+    rows = np.concatenate([np.empty(0, np.int32), *(rows for rows, _, _ in parts)])
+    scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores, _ in parts)])
+    return Near(starts, rows, scores, [cutoff for _, _, cutoff in parts])
 
 
 def best(scores: Vector, limit: int) -> NDArray[np.intp]:
@@ -60,13 +64,19 @@ def best(scores: Vector, limit: int) -> NDArray[np.intp]:
     return rows[np.argsort(-scores[rows], kind="stable")]
 
 
-def _neighbours(scores: Vector, row: int, again: bool) -> tuple[NDArray[np.intp], float]:
-    before = best(scores[:row], REMEMBERED)
-    cutoff = float(scores[before[-1]]) if len(before) < row else -np.inf
-    if not again:
-        return before, cutoff
-    after = best(scores[row + 1 :], REMEMBERED) + row + 1
-    if len(after) < len(scores) - row - 1:
-        cutoff = max(cutoff, float(scores[after[-1]]))
-    both = np.concatenate([before, after])
-    return both[np.argsort(-scores[both], kind="stable")], cutoff
+def _cosines(some: Matrix, others: Matrix) -> Matrix:
+    cosines: Matrix = some @ others.T
+    return np.clip(cosines, -1.0, 1.0, out=cosines)
+
+
+def _nearest(scores: Vector, first: int) -> _Part:
+    """Of the texts from ``first`` on, whose scores these are."""
+    rows = best(scores, REMEMBERED)
+    cutoff = float(scores[rows[-1]]) if len(rows) < len(scores) else -math.inf
+    return (rows + first).astype(np.int32), scores[rows], cutoff
+
+
+def _both(one: _Part, other: _Part) -> _Part:
+    rows, scores = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+    order = np.argsort(-scores, kind="stable")
+    return rows[order], scores[order], max(one[2], other[2])

@@ -73,13 +73,12 @@ def canvas(panels: int) -> tuple[Any, Sequence[Any]]:
 
 def draw(axis: Any, curves: Sequence[Curve], title: str, of: str = "questions") -> None:
     """Curves with their 95 % intervals, and lines at 1, 2 and 5 % wrong answers."""
-    figures = [point.figures for curve in curves for point in curve.points if point.figures.hits]
-    most = 100 * max((f.hit_rate for f in figures), default=0.01)
-    worst = min(_MOST, max(_LEAST, 110 * max((f.per_hit for f in figures), default=0.0)))
+    most, worst = _reach(curves)
     axis.set_xlim(-0.03 * most, 1.06 * most)
     axis.set_ylim(100 - worst, 100 + 0.07 * worst)
-    for error in _ERRORS:
-        if error < worst:
+    for error, above in zip(_ERRORS, (0, *_ERRORS), strict=False):
+        # No line whose name would be written over the one above.
+        if error < worst < 30 * (error - above):
             axis.axhline(100 - error, color=_FAINT, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
             place = {"ha": "left", "va": "center", "fontsize": 8, "color": _INK}
             axis.text(1.008, 100 - error, f"{error} % wrong", transform=axis.get_yaxis_transform(), **place)
@@ -93,6 +92,15 @@ def draw(axis: Any, curves: Sequence[Curve], title: str, of: str = "questions") 
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axis.spines[side].set_color(_FAINT)
+
+
+def _reach(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Percent of hits, and of errors, up to which the axes show: every curve at its best, no curve at its worst."""
+    figures = [its for curve in curves if (its := [point.figures for point in curve.points if point.figures.hits])]
+    every = [f for its in figures for f in its]
+    best = max((min(f.per_hit for f in its) for its in figures), default=0.0)
+    worst = max(_LEAST, min(max(_MOST, 130 * best), 110 * max((f.per_hit for f in every), default=0.0)))
+    return 100 * max((f.hit_rate for f in every if 100 * f.per_hit <= worst), default=0.01), worst
 
 
 def save(figure: Any, axes: Sequence[Any], path: Path) -> None:
