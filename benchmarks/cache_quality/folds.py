@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from benchmarks.cache_quality.arms import ARMS
 from benchmarks.cache_quality.questions import Corpus
-from benchmarks.cache_quality.report import Row
-from benchmarks.cache_quality.stream import Stream, replay, stream
-from benchmarks.cache_quality.vectors import Embedded
+from benchmarks.cache_quality.run import figures
+from benchmarks.cache_quality.stream import stream
+from dispatch_core.calibrate.choose import Figures
+from dispatch_core.calibrate.replay import Stream, replay, same_payload
+from dispatch_core.calibrate.vectors import Embedded
 
 _TARGET = 0.01
 _STEPS = (0.97, 0.95, 0.93, 0.91, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.7, 0.65)
@@ -25,11 +27,11 @@ def folds(known: Sequence[Known], *, seeds: int, limit: int) -> str:
             halves = [_streams(part, seeds, limit) for part in _halves(corpus, vectors, kind)]
             others = [(c.name, _streams((c, v), seeds, limit)) for c, v in known if c is not corpus]
             for inside, outside in (halves, halves[::-1]):
-                setting, row = _tuned(inside)
-                if row is None:
+                setting, found = _tuned(inside)
+                if found is None:
                     lines.append(f"  {corpus.name}, half of the {kind}: no setting is good enough")
                     continue
-                texts = [f"in sample {_text(row)}", f"other half {_text(_measured(outside, setting))}"]
+                texts = [f"in sample {_text(found)}", f"other half {_text(_measured(outside, setting))}"]
                 texts += [f"{name} {_text(_measured(streams, setting))}" for name, streams in others]
                 lines.append(f"  {corpus.name}, half of the {kind}, agreement {setting:g}: " + "; ".join(texts))
     return "\n".join(lines)
@@ -53,24 +55,23 @@ def _streams(known: Known, seeds: int, limit: int) -> list[Stream]:
     return [stream(*known, seed=seed, limit=limit) for seed in range(1, seeds + 1)]
 
 
-def _tuned(streams: Sequence[Stream]) -> tuple[float, Row | None]:
-    best = None
+def _tuned(streams: Sequence[Stream]) -> tuple[float, Figures | None]:
+    best: tuple[float, Figures | None] = 1.0, None
     for setting in _STEPS:
-        row = _measured(streams, setting)
-        if row.per_hit <= _TARGET and (best is None or row.hits > best.hits):
-            best = row
-        if row.per_hit > 1.5 * _TARGET:
+        measured = _measured(streams, setting)
+        if measured.per_hit <= _TARGET and (best[1] is None or measured.hits > best[1].hits):
+            best = setting, measured
+        if measured.per_hit > 1.5 * _TARGET:
             break
-    return (best.setting if best else 1.0), best
+    return best
 
 
-def _measured(streams: Sequence[Stream], setting: float) -> Row:
+def _measured(streams: Sequence[Stream], setting: float) -> Figures:
     policy = ARMS["consensus"].make(setting)
-    outcomes = [replay(one, policy) for one in streams]
-    asked = sum(len(one.entries) for one in streams)
-    return Row("", "consensus", setting, asked, sum(o.hits for o in outcomes), sum(o.wrong for o in outcomes))
+    outcomes = (replay(one, policy, same_payload(one.entries)) for one in streams)
+    return sum(map(figures, outcomes), Figures(0, 0, 0))
 
 
-def _text(row: Row) -> str:
-    low, high = row.interval
-    return f"{100 * row.hit_rate:.1f} at {100 * row.per_hit:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+def _text(figures: Figures) -> str:
+    low, high = figures.interval
+    return f"{100 * figures.hit_rate:.1f} at {100 * figures.per_hit:.2f} [{100 * low:.2f}, {100 * high:.2f}]"

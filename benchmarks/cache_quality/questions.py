@@ -6,12 +6,18 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dispatch_core import keys
+from dispatch_core.calibrate.log import Pairs
+from dispatch_core.calibrate.read import read
 
 PAIRS_LIMIT = 20_000
 """Questions taken from a file of pairs."""
+
+_ROWS = 1_000_000
+"""Pairs read for the chains of duplicates."""
 
 WHERE = """\
 --data DIR is a folder with at least one of
@@ -80,22 +86,11 @@ def _clinc(path: Path) -> Corpus:
 
 def _pairs(path: Path) -> Corpus:
     """Questions joined by a chain of duplicates have one answer. Duplicates that nobody labelled count as errors."""
-    parents: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        while parents.setdefault(text, text) != text:
-            parents[text] = text = parents[parents[text]]
-        return text
-
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","):
-            one, other = (keys.canonical(row[name] or "") for name in ("question1", "question2"))
-            ends = root(one), root(other)
-            if row["is_duplicate"].strip() in ("1", "1.0", "true", "True"):
-                parents[ends[0]] = ends[1]
-            if len(parents) >= PAIRS_LIMIT:
-                break
-    rows = [(text, root(text)) for text in list(parents) if text]
+    pairs = read(path, limit=_ROWS)
+    if not isinstance(pairs, Pairs):
+        raise ValueError("its rows are no pairs of questions")
+    log = pairs.log()
+    rows = islice(zip(log.questions, log.answers, strict=True), PAIRS_LIMIT)
     return _corpus(path.stem, f"{path.stem}: pairs of questions, answers by duplicates", rows)
 
 

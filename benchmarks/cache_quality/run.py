@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from benchmarks.cache_quality.arms import ARMS
 from benchmarks.cache_quality.questions import Corpus
 from benchmarks.cache_quality.report import Row
-from benchmarks.cache_quality.stream import differences, replay, stream
-from benchmarks.cache_quality.vectors import Embedded
+from benchmarks.cache_quality.stream import differences, stream
+from dispatch_core.calibrate.choose import Figures
+from dispatch_core.calibrate.replay import Outcome, replay, same_payload
+from dispatch_core.calibrate.vectors import Embedded
 
 _SAMPLE = 400
 _COLD = 50
@@ -35,15 +38,23 @@ def run(job: Job) -> list[Row]:
     rows = {}
     for setting in sorted(arm.sweep, key=lambda setting: setting != arm.default):
         policy = arm.make(setting)
-        outcome = replay(questions, policy)
-        row = Row(job.corpus.name, job.arm, setting, len(questions.entries), outcome.hits, outcome.wrong)
+        # Reading the clock takes longer than some decisions.
+        clock = time.thread_time if setting == arm.default else None
+        outcome = replay(questions, policy, same_payload(questions.entries), clock=clock)
+        row = Row(job.corpus.name, job.arm, setting, figures(outcome))
         if setting == arm.default:
             differ = differences(questions, policy, outcome, _SAMPLE)
             assert not differ, f"a real cache decides otherwise: {job.corpus.name}, {policy}, questions {differ}"
             costs = np.quantile(outcome.seconds[_COLD:] or [0.0], (0.5, 0.95)) * 1e3
-            row = Row(*_key(row), row.asked, row.hits, row.wrong, float(costs[0]), float(costs[1]))
+            row = replace(row, p50=float(costs[0]), p95=float(costs[1]))
         rows[setting] = row
     return [rows[setting] for setting in arm.sweep]
+
+
+def figures(outcome: Outcome) -> Figures:
+    """The policy's hits; there are no exact ones among different questions."""
+    hit = outcome.semantic
+    return Figures(len(hit), int(hit.sum()), int((outcome.wrong & hit).sum()))
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:
@@ -55,8 +66,7 @@ def merged(rows: Iterable[Row]) -> list[Row]:
         its = list(group)
         p50, p95 = ([time for row in its if (time := getattr(row, name)) is not None] for name in ("p50", "p95"))
         times = (float(np.median(times)) if times else None for times in (p50, p95))
-        asked, hits, wrong = (sum(getattr(row, name) for row in its) for name in ("asked", "hits", "wrong"))
-        result.append(Row(*key, asked, hits, wrong, *times))
+        result.append(Row(*key, sum((row.figures for row in its), Figures(0, 0, 0)), *times))
     return result
 
 

@@ -1,28 +1,17 @@
-"""Embeddings of a corpus, made once: batched, and kept beside the results."""
+"""Embeddings of a corpus, made once and kept beside the results."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.cache_quality.questions import Corpus
-from dispatch_core import Query, SentenceTransformerEmbedder
-from dispatch_core.eligible import why_exact_only, why_unreadable
-from dispatch_core.types import Matrix
-
-_BATCH = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """``readable`` says which questions are compared by meaning at all."""
-
-    vectors: Matrix
-    readable: NDArray[np.bool_]
+from dispatch_core import SentenceTransformerEmbedder
+from dispatch_core.calibrate import vectors
+from dispatch_core.calibrate.progress import progress
+from dispatch_core.calibrate.vectors import Embedded
 
 
 def embedded(corpus: Corpus, embedder: SentenceTransformerEmbedder, folder: Path) -> Embedded:
@@ -34,13 +23,7 @@ def embedded(corpus: Corpus, embedder: SentenceTransformerEmbedder, folder: Path
     if path.exists():
         with np.load(path, allow_pickle=False) as saved:
             return Embedded(saved["vectors"], saved["readable"])
-    starts = range(0, len(corpus.texts), _BATCH)
-    vectors = np.concatenate([embedder.embed(corpus.texts[start : start + _BATCH]) for start in starts])
-    readable = np.array([_readable(text, embedder) for text in corpus.texts])
+    made = vectors.embedded(corpus.texts, embedder, progress())
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(path, vectors=vectors, readable=readable)
-    return Embedded(vectors, readable)
-
-
-def _readable(text: str, embedder: SentenceTransformerEmbedder) -> bool:
-    return why_exact_only(Query(text)) is None and why_unreadable(embedder.fit(text), embedder.max_tokens) is None
+    np.savez(path, vectors=made.vectors, readable=made.readable)
+    return made

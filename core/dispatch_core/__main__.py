@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from dispatch_core import simulate
+from dispatch_core import calibrate, simulate
 from dispatch_core.errors import DispatchError
 
 
@@ -21,6 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     simulate.add_arguments(provider)
     provider.set_defaults(run=simulate.run)
+    questions = commands.add_parser(
+        "calibrate",
+        help="find the cache policy for your own questions",
+        description=calibrate.ABOUT,
+    )
+    calibrate.add_arguments(questions)
+    questions.set_defaults(run=calibrate.run)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

@@ -48,9 +48,9 @@ class SemanticCache:
 
     Without an ``embedder`` only exact matches are found. ``policy`` decides which neighbour is the same question
     (`Consensus` by default), ``eligibility`` which questions are compared at all, ``ttl`` how long an answer lives: a
-    `Lifetime`, or seconds. ``tags`` and ``sources`` (names and versions of what answers rest on) are added to those of
-    each query: forget all answers that carry a tag by ``clear(tags=["prices"])``, none of an older version is found
-    after ``cache.sources["handbook"] = "2026-11"``. With ``shadow`` everything is decided and compared with the
+    `Lifetime`, or seconds. ``tags`` and ``sources`` (names and versions of what answers rest on) are added to those
+    of each query: forget all answers that carry a tag by ``clear(tags=["prices"])``, none of an older version is
+    found after ``cache.sources["handbook"] = "2026-11"``. With ``shadow`` everything is decided and compared with the
     answers that come, and nothing is served. ``namespace_secret`` (at most 64 bytes) keys the digests of namespaces.
     ``clock`` returns Unix seconds.
     """
@@ -107,8 +107,8 @@ class SemanticCache:
     def reject(self, hit_id: str) -> bool:
         """A hit was wrong: its question is asked anew, and so are those nearer to it than to anything else.
 
-        A tombstone takes the place of an entry for that question, until the next answer to it. False if the hit is not
-        among the last few thousand of this process.
+        A tombstone takes the place of an entry for that question, until the next answer to it. False if the hit is
+        not among the last few thousand of this process.
         """
         return run(self._reject(hit_id))
 

@@ -105,8 +105,8 @@ _MY = r"my (?!own\b)(?:[\w'-]+ ){0,2}?"
 _RECORD = (
     r"orders?|packages?|parcels?|deliver(?:y|ies)|shipments?|refunds?|balances?|bills?|invoices?|transactions?|payments?"
     r"|statements?|appointments?|bookings?|reservations?|flights?|tickets?|claims?|applications?|subscriptions?|loans?"
-    r"|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?"
-    r"|prescriptions?|salary|paychecks?|paycheques?|(?:vacation|leave|sick) days|credit (?:score|limit)|location|repairs?"
+    r"|repairs?|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?"
+    r"|prescriptions?|salary|pay(?:checks?|cheques?)|(?:vacation|leave|sick) days|credit (?:score|limit)|location"
     r"|luggage|baggage|(?:shopping|to[- ]?do) list|tracking number|order (?:number|status|total)"
 )
 _DONE = (

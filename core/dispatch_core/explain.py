@@ -16,7 +16,7 @@ _WIDTH = 72
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One of the nearest entries: cosine ``score``, ``answer`` as a letter (the same letter, the same answer), and the
+    """One of the nearest entries: its cosine, its answer as a letter (the same letter, the same answer), and the
     reason why a guard refuses it, or None."""
 
     score: float
@@ -27,7 +27,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a lookup of ``text`` would come to, and on what grounds. Holds texts of others' questions: not for logs."""
+    """What a lookup of ``text`` would come to, and why. Holds texts of others' questions: not for logs."""
 
     text: str
     hit: bool
@@ -48,7 +48,9 @@ class Explanation:
             f"<td style='text-align:left'>{escape(n.text)}</td></tr>"
             for n in self.neighbours
         )
-        head = "<tr><th>cosine</th><th>answer</th><th>guards</th><th style='text-align:left'>stored question</th></tr>"
+        head = (
+            "<tr><th>cosine</th><th>answer</th><th>guards</th><th style='text-align:left'>stored question</th></tr>"
+        )
         title = f"<p><b>{'hit' if self.hit else 'miss'}</b>: {escape(self.reason + self._numbers())}</p>"
         return title + (f"<table>{head}{rows}</table>" if rows else "")
 

@@ -20,8 +20,8 @@ class Lifetime:
     end together. For ``stale`` seconds more, an answer is still served, but only while somebody asks the model anew:
     the first who comes then is that somebody, the others do not wait for him.
 
-    With ``max_age``, reading prolongs a life: it ends ``ttl`` seconds after the last hit, but ``max_age`` seconds after
-    the storing at the latest. Raises `ConfigError` for what makes no sense.
+    With ``max_age``, reading prolongs a life: it ends ``ttl`` seconds after the last hit, but ``max_age`` seconds
+    after the storing at the latest. Raises `ConfigError` for what makes no sense.
     """
 
     ttl: float | None = None

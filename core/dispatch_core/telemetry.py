@@ -14,7 +14,7 @@ from dispatch_core.types import Usage
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a provider takes for a million tokens. ``name`` says which model and as of when: it is shown with each sum.
+    """What a provider takes for a million tokens. ``name`` says which model, as of when; each sum names it.
 
     >>> Prices("gpt-4o-mini, list of 2025-01", input=0.15, output=0.60).of(Usage(1_000_000, 500_000))
     0.45
@@ -40,8 +40,8 @@ class Stats:
 
     ``shared`` are hits too: answers of a call that another asker of the same question had under way. ``bypassed``
     questions went past the cache. Of hits that were not served but asked all the same (a shadow, a policy that checks
-    itself), ``checked`` counts those whose answer came, ``checked_wrong`` those where it was another. ``rejected`` hits
-    were taken back.
+    itself), ``checked`` counts those whose answer came, ``checked_wrong`` those where it was another. ``rejected``
+    hits were taken back.
     """
 
     exact_hits: int = 0

@@ -39,8 +39,8 @@ class Query:
     match exactly: model, parameters, system prompt, earlier turns, tools, output schema, retrieved context.
     ``namespace`` is the tenant or application; it is digested before it reaches a store.
 
-    ``tags`` name what the answer will rest on: all that carries a tag can be forgotten together. ``sources`` are names
-    and versions of the same, which must match exactly: an answer from an older version is not found any more.
+    ``tags`` name what the answer will rest on: all that carries a tag can be forgotten together. ``sources`` are
+    names and versions of the same, which must match exactly: an answer from an older version is not found any more.
     """
 
     text: str

@@ -8,11 +8,15 @@ from fakes import made
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cache_quality.interval import clopper_pearson
+from benchmarks.cache_quality.arms import ARMS
+from benchmarks.cache_quality.plot import plot
 from benchmarks.cache_quality.questions import Corpus, NoData, load
-from benchmarks.cache_quality.stream import differences, replay, stream
-from benchmarks.cache_quality.vectors import Embedded
+from benchmarks.cache_quality.report import Row
+from benchmarks.cache_quality.stream import differences, stream
 from dispatch_core import ConfigError, Consensus, Guarded, Match, Threshold
+from dispatch_core.calibrate.choose import Figures
+from dispatch_core.calibrate.replay import replay, same_payload
+from dispatch_core.calibrate.vectors import Embedded
 from dispatch_core.policy import Graded
 
 CANDIDATES = st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.booleans()), max_size=8)
@@ -202,12 +206,13 @@ def test_every_policy_tells_how_strict_it_might_be(policy):
 # The benchmark that measures it
 
 
-@pytest.mark.parametrize(
-    ("events", "trials", "low", "high"),
-    [(0, 0, 0, 1), (0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (5, 10, 0.1871, 0.8129), (20, 2_000, 0.00612, 0.01540)],
-)
-def test_the_interval_is_that_of_clopper_and_pearson(events, trials, low, high):
-    assert clopper_pearson(events, trials) == pytest.approx((low, high), abs=1e-4)
+def test_one_plot_has_a_panel_of_curves_for_each_corpus(tmp_path):
+    rows = [
+        Row(name, arm, setting, Figures(900, 300, 3)) for name in "ab" for arm in ARMS for setting in ARMS[arm].sweep
+    ]
+    path = tmp_path / "curves.png"
+    assert plot(rows, [("a", "One"), ("b", "Another")], path) == [str(path)]
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_data_it_says_where_data_is(tmp_path):
@@ -244,6 +249,6 @@ def test_the_benchmark_decides_like_a_real_cache(policy):
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     corpus = Corpus("made", "made up", [f"question {n}" for n in range(300)], [f"answer {n}" for n in answers])
     questions = stream(corpus, Embedded(vectors, np.arange(300) % 9 != 0), seed=1, limit=250)
-    outcome = replay(questions, policy)
-    assert 10 < outcome.hits < 240
+    outcome = replay(questions, policy, same_payload(questions.entries))
+    assert 10 < outcome.semantic.sum() < 240
     assert differences(questions, policy, outcome, 250) == []

@@ -10,6 +10,8 @@ import pytest
 MODULES = [
     "dispatch_core.circumstances",
     "dispatch_core.eligible",
+    "dispatch_core.calibrate.families",
+    "dispatch_core.interval",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
     "langchain_dispatch.rate_limiter",

@@ -128,7 +128,7 @@ def test_an_answer_in_other_words_says_how_near_it_is():
         (None, Query("which bikes fit a tall rider")),
         (Threshold(0.99), NEAR),
         (Guarded(0.5), Query(f"{QUERY.text} not")),
-        (Consensus(alone=None), NEAR),
+        (Consensus(threshold=0.99), NEAR),
     ],
 )
 def test_other_questions_do_not_wait(policy, other):
@@ -145,7 +145,7 @@ def test_other_questions_do_not_wait(policy, other):
 
 def test_a_consensus_takes_the_nearest_under_way_as_a_near_duplicate():
     async def main() -> None:
-        world = virtual_world(policy=Consensus(threshold=0.5, alone=0.7, guards=()))
+        world = virtual_world(policy=Consensus(threshold=0.7, guards=()))
         assert await asyncio.gather(*wordings_of(world, range(50))) == [b"answer"] * 50
         assert world.calls == 1
 
