@@ -24,7 +24,7 @@ def _forms(lines: str, **parts: str) -> re.Pattern[str]:
 
 # What is mentioned and not meant: quotations, code, calls of functions, translations.
 _QUOTES = frozenset("\"“「『`'(")
-_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\w+\([^()]*\)")
+_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b\w{1,40}\([^()]*\)")
 _OTHER = _forms(r"""
     \btranslat|\bmeaning of\b|\bsynonym|\bwhat (?:does|do|did) .*\bmean\b
     \bhow (?:do|would|can) (?:you|i|we) (?:say|write|spell|pronounce)\b
@@ -105,8 +105,8 @@ _MY = r"my (?!own\b)(?:[\w'-]+ ){0,2}?"
 _RECORD = (
     r"orders?|packages?|parcels?|deliver(?:y|ies)|shipments?|refunds?|balances?|bills?|invoices?|transactions?|payments?"
     r"|statements?|appointments?|bookings?|reservations?|flights?|tickets?|claims?|applications?|subscriptions?|loans?"
-    r"|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?"
-    r"|prescriptions?|salary|paychecks?|paycheques?|(?:vacation|leave|sick) days|credit (?:score|limit)|location|repairs?"
+    r"|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?|salary"
+    r"|prescriptions?|paychecks?|paycheques?|(?:vacation|leave|sick) days|credit (?:score|limit)|location|repairs?"
     r"|luggage|baggage|(?:shopping|to[- ]?do) list|tracking number|order (?:number|status|total)"
 )
 _DONE = (
@@ -137,7 +137,7 @@ _PERSONAL = _forms(
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _ZH_OTHER = _forms(r"""
-    怎么(?!样)|如何|怎样才|为什么|为何|为啥|能不能|可不可以|是否可以|我.*(?:可以|能).*吗
+    怎么(?!样)|如何|怎样才|为什么|为何|为啥|能不能|可不可以|是否可以|我.{0,20}?(?:可以|能).{0,20}?吗
     区别|原理|什么意思|翻译|英文|英语
     """)
 _ZH_VOLATILE = _forms(

@@ -20,7 +20,7 @@ from dispatch_core.cache import SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
-from dispatch_core.lease import Lease, Leases, LeasingStore
+from dispatch_core.lease import Lease, Leases
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Stats, Tally
@@ -98,7 +98,12 @@ class Dispatcher:
         self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
         self._single_flight = single_flight
-        self._leases = None if lease is None else self._leases_of(cache, lease)
+        self._leases: Leases | None = None
+        if lease is not None:
+            if not single_flight:
+                raise ConfigError("lease is for the leaders of flights: it needs single_flight")
+            store = None if cache is None else cache.stored_in
+            self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
         self._tally = Tally()
         self._breaker = Breaker()
         self._breaker_lock = threading.Lock()
@@ -260,21 +265,6 @@ class Dispatcher:
         found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
         return replace(seat, found=found, patience=patience), lease
 
-    def _leases_of(self, cache: SemanticCache | None, seconds: float) -> Leases:
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"lease is a positive number of seconds or None, got {seconds}")
-        store = cache.stored_in if cache is not None else None
-        if not isinstance(store, LeasingStore):
-            raise ConfigError(f"lease needs a store that processes share and that has leases, got {store!r}")
-        if not self._single_flight:
-            raise ConfigError("lease is for the leaders of flights: it needs single_flight")
-
-        def release(id: str, owner: str) -> None:
-            # Nobody is there to hear of a failure, and the lease runs out.
-            run(self._safely(step(store.release, store.arelease, id, owner=owner), None, fail_open=True))
-
-        return Leases(store, seconds=seconds, release=release, clock=self._clock)
-
     def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
         if self.limiter is None or cost is None:
             return None
@@ -325,6 +315,10 @@ class Dispatcher:
             # Not before: who gets the lease next looks for the answer first.
             if lease is not None:
                 lease.end()
+
+    def _give_back(self, release: Flow[None]) -> None:
+        """Of a lease that cannot be given back nobody is there to hear, and it runs out."""
+        run(self._safely(release, None, fail_open=True))
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage
