@@ -61,8 +61,8 @@ class Dispatcher:
     With ``single_flight``, of all who ask the same question at the same moment (namespace, scope and canonical text)
     one is sent to the model; the others wait for its answer and get it as a match of the kind ``"flight"``, even if
     storing it fails. Who asks in other words, which the policy of the cache takes for the same question, waits for it
-    and gets it, too; up to 256 questions under way are compared with. If the answer is not worth storing, all go, each
-    for himself; if the one who asks fails, gives up or is gone, another is next. Nobody waits longer than
+    and gets it, too; up to 256 questions under way are compared. If the answer is not worth storing, all go, each for
+    himself; if the one who asks fails, gives up or is gone, another is next. Nobody waits longer than
     ``flight_timeout`` seconds, nor for himself: one thread, or one task, that asks again before its first ticket is
     ended gets a second ticket at once, and so does one of two who hold what the other asks for. Flights need a cache,
     but not one that works.
@@ -70,8 +70,8 @@ class Dispatcher:
     With a ``lease``, in seconds, the same holds for all processes that share the store, for questions in the same
     words: one holds the lease of a question and asks, the others look for its answer up to twice a second. Their
     wait counts as waiting for the quota. It should be as long as the longest wait for the quota and call together:
-    a call that outlasts it may be made twice, a process that is killed holds the others up for that long. Answers that
-    are not worth storing reach no other process: there they go one after another, as far as they wait at all.
+    a call that outlasts it may be made twice, a process that is killed holds the others up for that long. An answer
+    not worth storing reaches no other process: there they go one after another, as far as they wait at all.
     ``clock`` returns monotonic seconds.
     """
 
