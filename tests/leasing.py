@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +22,23 @@ class LeasingFake(FlakyStore):
         self.breaks |= {"lease", "release"}
         self.clock = clock
         self.held: dict[str, tuple[str, float]] = {}
+        self._at_once = threading.Lock()
 
     def lease(self, id: str, *, owner: str, seconds: float) -> bool:
         self._work("lease")
         now = self.clock()
-        holder, ends = self.held.get(id, (owner, now))
-        if holder != owner and now < ends:
-            return False
-        self.held[id] = (owner, now + seconds)
-        return True
+        with self._at_once:
+            holder, ends = self.held.get(id, (owner, now))
+            if holder != owner and now < ends:
+                return False
+            self.held[id] = (owner, now + seconds)
+            return True
 
     def release(self, id: str, *, owner: str) -> None:
         self._work("release")
-        if self.held.get(id, ("", 0.0))[0] == owner:
-            del self.held[id]
+        with self._at_once:
+            if self.held.get(id, ("", 0.0))[0] == owner:
+                del self.held[id]
 
     async def alease(self, id: str, *, owner: str, seconds: float) -> bool:
         return await self._off(self.lease, id, owner=owner, seconds=seconds)

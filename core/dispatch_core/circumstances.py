@@ -24,7 +24,7 @@ def _forms(lines: str, **parts: str) -> re.Pattern[str]:
 
 # What is mentioned and not meant: quotations, code, calls of functions, translations.
 _QUOTES = frozenset("\"“「『`'(")
-_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\w+\([^()]*\)")
+_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b\w{1,40}\([^()]*\)")
 _OTHER = _forms(r"""
     \btranslat|\bmeaning of\b|\bsynonym|\bwhat (?:does|do|did) .*\bmean\b
     \bhow (?:do|would|can) (?:you|i|we) (?:say|write|spell|pronounce)\b
@@ -69,7 +69,7 @@ _VOLATILE = _forms(
     \bhow (?:many|much) (?:days|weeks|months|hours|minutes|time)(?: is| are)?(?: there)?(?: left)? (?:until|till)\b
     \b(?:when|what time)(?: is|'s| does| will) the next (?:(?!time\b)\w+ ){0,2}?<COMING>\b
     \bwho is (?:winning|leading|ahead|playing|performing)\b|\bwho won (?:last night|the (?:game|match|race) last)\b
-    \bwhat(?: is|'s) (?:happening|going on|new|on (?:tv|sale)) (?:in|at|around|with|right)\b|\b(?:any|breaking) news\b
+    \bwhat(?: is|'s) (?:happening|going on|new|on (?:tv|sale)) (?:in|at|around|right)\b|\b(?:any|breaking) news\b
     """,
     CURRENT=_CURRENT, VARIES=_VARIES, MONEY=_MONEY, GOODS=_GOODS, COMING=_COMING,
 )  # fmt: skip
@@ -96,6 +96,7 @@ _ASKS = _forms(
     \?
     ^<GREETING>(?:tell me|show me|give me|check|find|any|what|who|where|when|which|how)\b
     ^<GREETING>(?:is|are|was|were|do|does|did|has|have|will)\b
+    ^(?=\S+ \S)(?!.*\b(?:i|my|we|our|is|are|was|were|has|have|had)\b).{1,60}$
     """,
     GREETING=_GREETING,
 )
@@ -105,8 +106,8 @@ _MY = r"my (?!own\b)(?:[\w'-]+ ){0,2}?"
 _RECORD = (
     r"orders?|packages?|parcels?|deliver(?:y|ies)|shipments?|refunds?|balances?|bills?|invoices?|transactions?|payments?"
     r"|statements?|appointments?|bookings?|reservations?|flights?|tickets?|claims?|applications?|subscriptions?|loans?"
-    r"|repairs?|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?"
-    r"|prescriptions?|salary|pay(?:checks?|cheques?)|(?:vacation|leave|sick) days|credit (?:score|limit)|location"
+    r"|points|miles|schedules?|calendar|meetings?|reminders?|messages?|emails?|grades?|(?:test )?results?|salary"
+    r"|prescriptions?|paychecks?|paycheques?|(?:vacation|leave|sick) days|credit (?:score|limit)|location|repairs?"
     r"|luggage|baggage|(?:shopping|to[- ]?do) list|tracking number|order (?:number|status|total)"
 )
 _DONE = (
@@ -137,7 +138,7 @@ _PERSONAL = _forms(
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _ZH_OTHER = _forms(r"""
-    怎么(?!样)|如何|怎样才|为什么|为何|为啥|能不能|可不可以|是否可以|我.*(?:可以|能).*吗
+    怎么(?!样)|如何|怎样才|为什么|为何|为啥|能不能|可不可以|是否可以|我.{0,20}?(?:可以|能).{0,20}?吗
     区别|原理|什么意思|翻译|英文|英语
     """)
 _ZH_VOLATILE = _forms(
@@ -205,7 +206,7 @@ def _english(plain: str) -> list[str]:
     found = []
     # Few texts have the words without which an expression need not be tried.
     moment = _VOLATILE.search(plain) or (not words.isdisjoint(_MOMENTS) and _of_a_moment(plain))
-    if moment and not _CLIMATE.search(plain):
+    if moment and _ASKS.search(plain) and not _CLIMATE.search(plain):
         found.append("volatile")
     if not words.isdisjoint(_FIRST_PERSON) and _PERSONAL.search(plain):
         found.append("personal")
@@ -213,7 +214,7 @@ def _english(plain: str) -> list[str]:
 
 
 def _of_a_moment(plain: str) -> bool:
-    return bool(_MOMENT.search(plain) and not _TOLD.search(plain) and _ASKS.search(plain))
+    return bool(_MOMENT.search(plain) and not _TOLD.search(plain))
 
 
 def _chinese(plain: str) -> list[str]:

@@ -20,7 +20,7 @@ from dispatch_core.cache import STALE, SemanticCache
 from dispatch_core.errors import ConfigError, DispatchError
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
-from dispatch_core.lease import Lease, Leases, LeasingStore
+from dispatch_core.lease import Lease, Leases
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.refresh import Refreshes
 from dispatch_core.stores.memory import MemoryStore
@@ -64,15 +64,17 @@ class Dispatcher:
     With ``single_flight``, of all who ask the same question at the same moment (namespace, scope and canonical text)
     one is sent to the model; the others wait for its answer and get it as a match of the kind ``"flight"``, even if
     storing it fails. Who asks in other words, which the policy of the cache takes for the same question, waits for it
-    and gets it, too. If the answer is not worth storing, all go, each for himself; if the one who asks fails, gives
-    up or is gone, another is next. Nobody waits longer than ``flight_timeout`` seconds, nor for himself: one thread,
-    or one task, that asks again before its first ticket is ended gets a second ticket at once, and so does one of two
-    who hold what the other asks for. Flights need a cache, but not one that works.
+    and gets it, too; up to 256 questions under way are compared. If the answer is not worth storing, all go, each for
+    himself; if the one who asks fails, gives up or is gone, another is next. Nobody waits longer than
+    ``flight_timeout`` seconds, nor for himself: one thread, or one task, that asks again before its first ticket is
+    ended gets a second ticket at once, and so does one of two who hold what the other asks for. Flights need a cache,
+    but not one that works.
 
     With a ``lease``, in seconds, the same holds for all processes that share the store, for questions in the same
     words: one holds the lease of a question and asks, the others look for its answer up to twice a second. Their
     wait counts as waiting for the quota. It should be as long as the longest wait for the quota and call together:
-    a call that outlasts it may be made twice, a process that is killed holds the others up for that long.
+    a call that outlasts it may be made twice, a process that is killed holds the others up for that long. An answer
+    not worth storing reaches no other process: there they go one after another, as far as they wait at all.
     ``clock`` returns monotonic seconds.
     """
 
@@ -102,7 +104,12 @@ class Dispatcher:
         self._flights = Flights(timeout=flight_timeout, clock=clock)
         self._refreshes = Refreshes(timeout=flight_timeout, clock=clock)
         self._single_flight = single_flight
-        self._leases = None if lease is None else self._leases_of(cache, lease)
+        self._leases: Leases | None = None
+        if lease is not None:
+            if not single_flight:
+                raise ConfigError("lease is for the leaders of flights: it needs single_flight")
+            store = None if cache is None else cache.stored_in
+            self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
         self._tally = Tally()
         self._breaker = Breaker()
         self._breaker_lock = threading.Lock()
@@ -282,21 +289,6 @@ class Dispatcher:
         found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
         return replace(seat, found=found, patience=patience), lease
 
-    def _leases_of(self, cache: SemanticCache | None, seconds: float) -> Leases:
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"lease is a positive number of seconds or None, got {seconds}")
-        store = cache.stored_in if cache is not None else None
-        if not isinstance(store, LeasingStore):
-            raise ConfigError(f"lease needs a store that processes share and that has leases, got {store!r}")
-        if not self._single_flight:
-            raise ConfigError("lease is for the leaders of flights: it needs single_flight")
-
-        def release(id: str, owner: str) -> None:
-            # Nobody is there to hear of a failure, and the lease runs out.
-            run(self._safely(step(store.release, store.arelease, id, owner=owner), None, fail_open=True))
-
-        return Leases(store, seconds=seconds, release=release, clock=self._clock)
-
     def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
         if self.limiter is None or cost is None:
             return None
@@ -366,6 +358,10 @@ class Dispatcher:
             ticket.lead.end(FREED)
         if written:
             _let_go(ticket, self._refreshes)
+
+    def _give_back(self, release: Flow[None]) -> None:
+        """Of a lease that cannot be given back nobody is there to hear, and it runs out."""
+        run(self._safely(release, None, fail_open=True))
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage

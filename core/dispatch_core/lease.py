@@ -7,36 +7,21 @@ made twice, which costs a call; a process that is killed holds the others up for
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
 
 from dispatch_core._flow import Flow, pause, step
 from dispatch_core._fork import renew_in_child
 from dispatch_core._wake import Sleeper
+from dispatch_core.errors import ConfigError
+from dispatch_core.ports import LeasingStore
 from dispatch_core.types import Match
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _LONG = 3_600.0
-
-
-@runtime_checkable
-class LeasingStore(Protocol):
-    """A store that gives the right to do a thing alone, for a while. Failures raise `StoreError`."""
-
-    def lease(self, id: str, *, owner: str, seconds: float) -> bool:
-        """Take the lease, or renew one's own; False if another owner holds it."""
-        ...
-
-    async def alease(self, id: str, *, owner: str, seconds: float) -> bool: ...
-
-    def release(self, id: str, *, owner: str) -> None:
-        """Give one's own lease back; nothing happens if it is another's."""
-        ...
-
-    async def arelease(self, id: str, *, owner: str) -> None: ...
 
 
 class Lease:
@@ -60,21 +45,25 @@ class Lease:
 class Leases:
     """The leases that one dispatcher holds, each for at most ``seconds``.
 
-    ``release`` gives the lease of an id and an owner back to the store and does not raise; it is called in a thread
-    that lives while there are leases. ``clock`` returns monotonic seconds.
+    ``give_back`` runs the call that gives one back to the store, and does not raise; it is called in a thread that
+    lives while there are leases. ``clock`` returns monotonic seconds. Raises `ConfigError` for a store that has none.
     """
 
     def __init__(
         self,
-        store: LeasingStore,
+        store: object,
         *,
         seconds: float,
-        release: Callable[[str, str], object],
+        give_back: Callable[[Flow[None]], object],
         clock: Callable[[], float],
     ) -> None:
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"lease is a positive number of seconds or None, got {seconds}")
+        if not isinstance(store, LeasingStore):
+            raise ConfigError(f"lease needs a store that processes share and that has leases, got {store!r}")
         self._store = store
         self._seconds = seconds
-        self._release = release
+        self._give_back = give_back
         self._clock = clock
         self.start_anew()
         renew_in_child(self)
@@ -139,7 +128,7 @@ class Leases:
         # Ended and dropped, it was told twice.
         id = self._held.pop(owner, None)
         if id is not None:
-            self._release(id, owner)
+            self._give_back(step(self._store.release, self._store.arelease, id, owner=owner))
 
     def _work_on(self) -> None:
         """Have a thread wait for leases to end: a finaliser cannot start one. Where there is none to be had, they run

@@ -58,7 +58,9 @@ class Block(Generic[T]):
         vectors = self._vectors
         if not len(rows) or vectors is None or vectors.shape[1] != len(vector):
             return
-        for row in rows[np.argsort(-(vectors[rows] @ vector), kind="stable")]:
+        # All rows up to the last of these: a product is faster than a copy.
+        scores = (vectors[: rows[-1] + 1] @ vector)[rows]
+        for row in rows[np.argsort(-scores, kind="stable")]:
             kept = self._kept[row]
             if kept is not None and kept[0] == scope:
                 yield kept[2], cosine(kept[1], vector)
@@ -66,7 +68,7 @@ class Block(Generic[T]):
 
 def cosine(one: Vector, other: Vector) -> float:
     """Of two vectors of unit length; in [−1, 1] in spite of rounding."""
-    return float(np.clip(one @ other, -1.0, 1.0))
+    return max(-1.0, min(1.0, float(one @ other)))
 
 
 def _mark(scope: str) -> int:
