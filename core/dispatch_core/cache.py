@@ -92,10 +92,10 @@ class SemanticCache:
 
     def store(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
         """Keep a complete answer, unless its question goes past the cache. Raises `StoreError`, `EmbeddingError`."""
-        return run(self.store_flow(miss, self.entry(miss, payload, usage)))
+        return run(self._store(miss, payload, usage))
 
     async def astore(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
-        return await arun(self.store_flow(miss, self.entry(miss, payload, usage)))
+        return await arun(self._store(miss, payload, usage))
 
     def explain(self, question: Query | str) -> Explanation:
         """What a lookup would come to, and why. Changes nothing, serves nothing."""
@@ -185,18 +185,24 @@ class SemanticCache:
         if vector is None and miss.reason in _UNEMBEDDED:
             vector, _ = yield from self._vector(miss.query)
         yield from step(self.stored_in.put, self.stored_in.aput, entry, vector)
-        decision = miss.decision
-        if decision is not None and decision.path != EXACT and isinstance(self.policy, Learning):
-            yield from self._thought(self.policy.learn, decision, entry)
         return entry
 
-    def checked_flow(self, miss: Miss, answer: Entry) -> Flow[bool | None]:
-        """Of a hit that was not served but asked all the same: was it right? None for other misses."""
+    def learn_flow(self, miss: Miss, answer: Entry) -> Flow[bool | None]:
+        """Let the policy learn from an answer. Of a hit that was not served but asked all the same: was it right?"""
         decision = miss.decision
-        if decision is None or decision.candidate is None or decision.reason not in (SHADOW, CHECKING):
+        if decision is None or decision.candidate is None:
+            return None
+        if decision.path != EXACT and isinstance(self.policy, Learning):
+            yield from self._thought(self.policy.learn, decision, answer)
+        if decision.reason not in (SHADOW, CHECKING):
             return None
         same = self.policy.same if isinstance(self.policy, Graded) else same_entry
         return (yield from self._thought(same, decision.candidate.entry, answer))
+
+    def _store(self, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[Entry]:
+        entry = yield from self.store_flow(miss, self.entry(miss, payload, usage))
+        yield from self.learn_flow(miss, entry)
+        return entry
 
     def _decided(self, unseen: Miss) -> Flow[tuple[Decision, Vector | None, list[Match]]]:
         """The decision, the text's embedding if it was needed, and the neighbours."""

@@ -1,6 +1,6 @@
 """The dispatcher: flight → cache → reserve → (the caller's model call) → settle → share → store.
 
-It never calls a model: the caller does, between `begin` and `finish`. Failing open is decided here and nowhere else.
+It never calls a model: the caller does, between `begin` and `finish`.
 """
 
 from __future__ import annotations
@@ -8,28 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.breaker import Breaker
 from dispatch_core.cache import STALE, SemanticCache
-from dispatch_core.errors import ConfigError, DispatchError
+from dispatch_core.errors import ConfigError
+from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
 from dispatch_core.lease import Lease, Leases
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.refresh import Refreshes
 from dispatch_core.stores.memory import MemoryStore
-from dispatch_core.telemetry import Stats, Tally
+from dispatch_core.telemetry import Prices, Stats, Tally
 from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
 
-T = TypeVar("T")
-U = TypeVar("U")
 OnError = Literal["miss", "raise"]
 
 _COUNTER = {"exact": "exact_hits", "semantic": "semantic_hits", "flight": "shared"}
@@ -75,7 +72,8 @@ class Dispatcher:
     wait counts as waiting for the quota. It should be as long as the longest wait for the quota and call together:
     a call that outlasts it may be made twice, a process that is killed holds the others up for that long. An answer
     not worth storing reaches no other process: there they go one after another, as far as they wait at all.
-    ``clock`` returns monotonic seconds.
+
+    With ``prices``, `stats` says what was saved in money. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -88,6 +86,7 @@ class Dispatcher:
         single_flight: bool = True,
         flight_timeout: float = 60.0,
         lease: float | None = None,
+        prices: Prices | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if on_error not in ("miss", "raise"):
@@ -96,9 +95,10 @@ class Dispatcher:
             raise ConfigError(f"flight_timeout is a positive number of seconds, got {flight_timeout}")
         self.cache = cache
         self.limiter = limiter
-        self._fail_open = on_error == "miss"
+        self._tally = Tally(prices)
+        self._failing = FailOpen(self._tally, enabled=on_error == "miss", clock=clock)
         instant = cache is not None and isinstance(cache.stored_in, MemoryStore)
-        self._writer = WriteBehind() if write_behind and self._fail_open and not instant else None
+        self._writer = WriteBehind() if write_behind and self._failing.enabled and not instant else None
         self._under_way: dict[str, Entry] = {}
         self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
@@ -110,9 +110,6 @@ class Dispatcher:
                 raise ConfigError("lease is for the leaders of flights: it needs single_flight")
             store = None if cache is None else cache.stored_in
             self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
-        self._tally = Tally()
-        self._breaker = Breaker()
-        self._breaker_lock = threading.Lock()
 
     def begin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
         """Look the question up; if the model must be asked, wait for a place in the quota first.
@@ -260,8 +257,8 @@ class Dispatcher:
             try:
                 return cache.policy.decide(miss.query.text, [Match(question, score)]).hit is not None
             except Exception as error:
-                self._failed(error)
-                if not self._fail_open:
+                self._failing.failed(error)
+                if not self._failing.enabled:
                     raise
                 return False
 
@@ -284,7 +281,7 @@ class Dispatcher:
             return Shared(found.entry, 1.0, exact=True) if isinstance(found, Match) else None
 
         until = min(seat.until, begun + seat.patience)
-        outcome = yield from self._safely(leases.turn(miss.id, look, until), None)
+        outcome = yield from self._failing.safely(leases.turn(miss.id, look, until), None)
         patience = max(0.0, seat.patience - (self._clock() - begun))
         found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
         return replace(seat, found=found, patience=patience), lease
@@ -299,7 +296,7 @@ class Dispatcher:
         entry = self._under_way.get(unseen.id)
         if entry is not None and cache.fresh(entry) and not cache.shadow:
             return Match(entry, 1.0, exact=True)
-        return (yield from self._safely(cache.lookup_flow(unseen.query), unseen))
+        return (yield from self._failing.safely(cache.lookup_flow(unseen.query), unseen))
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
         writing = None
@@ -331,15 +328,15 @@ class Dispatcher:
     ) -> Flow[None]:
         written = None
         try:
-            written = yield from self._safely(cache.store_flow(miss, entry), None)
-            right = yield from self._safely(cache.checked_flow(miss, entry), None)
+            written = yield from self._failing.safely(cache.store_flow(miss, entry), None)
+            right = yield from self._failing.safely(cache.learn_flow(miss, entry), None)
             if right is not None:
                 self._tally.count("checked")
                 self._tally.count("checked_wrong", not right)
             if written is not None and ticket.stale is not None and ticket.stale.entry.id != entry.id:
                 # The old answer to another wording: the new one is near enough to it to be found instead.
                 store = cache.stored_in
-                yield from self._safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
+                yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
         finally:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:
@@ -361,7 +358,7 @@ class Dispatcher:
 
     def _give_back(self, release: Flow[None]) -> None:
         """Of a lease that cannot be given back nobody is there to hear, and it runs out."""
-        run(self._safely(release, None, fail_open=True))
+        run(self._failing.safely(release, None, always=True))
 
     def _discard(self, match: Match) -> Flow[None]:
         saved = match.entry.usage
@@ -371,39 +368,7 @@ class Dispatcher:
         _log.warning("an entry of the cache could not be read and was deleted: %s", match.entry.id)
         if self.cache is not None:
             store = self.cache.stored_in
-            yield from self._safely(step(store.delete, store.adelete, match.entry.id), None)
-
-    def _safely(self, flow: Flow[T], otherwise: U, *, fail_open: bool = False) -> Flow[T | U]:
-        """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""
-        fail_open = fail_open or self._fail_open
-        with self._breaker_lock:
-            allowed = self._breaker.allow(self._clock())
-        if not allowed and fail_open:
-            self._tally.count("failures")
-            return otherwise
-        try:
-            result = yield from flow
-        except Exception as error:
-            self._failed(error)
-            if not fail_open:
-                raise
-            return otherwise
-        with self._breaker_lock:
-            recovered = self._breaker.success()
-        if recovered:
-            _log.warning("the cache works again")
-        return result
-
-    def _failed(self, error: Exception) -> None:
-        self._tally.count("failures")
-        with self._breaker_lock:
-            opened = self._breaker.failure(self._clock())
-            first = self._breaker.failures == 1
-        if self._fail_open and (opened or first):
-            state = "is paused" if opened else "failed"
-            # A foreign exception may quote the prompt; ours never do.
-            detail = str(error) if isinstance(error, DispatchError) else "no details logged"
-            _log.warning("the cache %s, calls go on without it: %s: %s", state, type(error).__name__, detail)
+            yield from self._failing.safely(step(store.delete, store.adelete, match.entry.id), None)
 
 
 def _key(miss: Miss) -> Key:

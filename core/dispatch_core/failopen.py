@@ -1,0 +1,64 @@
+"""Failing open, decided in this one place: what the cache cannot do is a miss, counted, logged once per change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from dispatch_core._flow import Flow
+from dispatch_core.breaker import Breaker
+from dispatch_core.errors import DispatchError
+from dispatch_core.telemetry import Tally
+
+T = TypeVar("T")
+U = TypeVar("U")
+_log = logging.getLogger("dispatch_core")
+
+
+class FailOpen:
+    """Runs flows of the cache behind a circuit breaker. Unless ``enabled``, errors are counted and raised.
+
+    ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(self, tally: Tally, *, enabled: bool, clock: Callable[[], float]) -> None:
+        self.enabled = enabled
+        self._tally = tally
+        self._clock = clock
+        self._breaker = Breaker()
+        self._lock = threading.Lock()
+
+    def safely(self, flow: Flow[T], otherwise: U, *, always: bool = False) -> Flow[T | U]:
+        """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""
+        enabled = self.enabled or always
+        with self._lock:
+            allowed = self._breaker.allow(self._clock())
+        if not allowed and enabled:
+            self._tally.count("failures")
+            return otherwise
+        try:
+            result = yield from flow
+        except Exception as error:
+            self.failed(error)
+            if not enabled:
+                raise
+            return otherwise
+        with self._lock:
+            recovered = self._breaker.success()
+        if recovered:
+            _log.warning("the cache works again")
+        return result
+
+    def failed(self, error: Exception) -> None:
+        """Count an error, and log the first of a series."""
+        self._tally.count("failures")
+        with self._lock:
+            opened = self._breaker.failure(self._clock())
+            first = self._breaker.failures == 1
+        if self.enabled and (opened or first):
+            state = "is paused" if opened else "failed"
+            # A foreign exception may quote the prompt; ours never do.
+            detail = str(error) if isinstance(error, DispatchError) else "no details logged"
+            _log.warning("the cache %s, calls go on without it: %s: %s", state, type(error).__name__, detail)
