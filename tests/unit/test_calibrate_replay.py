@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import made
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache_quality.stream import differences
@@ -54,6 +54,7 @@ def test_a_log_with_questions_asked_again_is_replayed_as_a_real_cache_answers_it
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60), st.data())
 def test_neighbours_are_the_nearest_before_and_for_texts_asked_again_those_after(seed, size, data):
     vectors, _ = _vectors(size, 4, seed)
