@@ -9,7 +9,6 @@ import random
 
 import pytest
 
-from dispatch_core import HashingEmbedder, MemoryStore, SemanticCache, Threshold
 from dispatch_core.__main__ import main
 from dispatch_core.calibrate import FAMILIES
 from dispatch_core.calibrate import progress as bars
@@ -189,12 +188,6 @@ def test_an_interrupted_run_says_so(small_log, monkeypatch, capsys):
     monkeypatch.setattr("dispatch_core.calibrate.cli.calibrate", interrupted)
     assert _run(small_log) == 130
     assert "interrupted" in capsys.readouterr().err
-
-
-def test_what_is_pasted_makes_a_cache():
-    policy = eval(FAMILIES["threshold"].code(0.9), {"Threshold": Threshold})  # noqa: S307
-    assert SemanticCache(HashingEmbedder(), MemoryStore(), policy=policy).policy == Threshold(0.9)
-    SemanticCache(None, MemoryStore())
 
 
 class _Terminal(io.StringIO):

@@ -101,11 +101,12 @@ def test_bad_lines_and_labels_are_counted_too(written):
     assert source.skipped == {"is_duplicate is neither yes nor no": 1, "a question paired with itself": 1}
 
 
-def test_a_field_beyond_any_measure_is_one_bad_row(written):
-    content = f"question,answer\nWho?,{'x' * 140_000}\nWhy?,Because.\n"
-    log = read(written("log.csv", content))
-    assert log.questions == ["Why?"]
-    assert sum(log.source.skipped.values()) == 1
+def test_a_quote_that_nothing_closes_is_a_bad_row_with_its_line(written):
+    lines = ["question,answer", "Who?,Me.", 'Why?,"Because', *["x" * 1_000] * 140, "When?,Now."]
+    source = read(written("log.csv", "\n".join(lines))).source
+    reason = "a quote that nothing closes within 131,072 characters"
+    assert source.skipped[reason] == 1
+    assert source.first[reason] == 3
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,7 @@ def test_a_field_beyond_any_measure_is_one_bad_row(written):
         ("log.csv", "question,answer\n", "has no rows"),
         ("log.csv", "question,answer\n,x\n,y\n", r"no good row: empty question \(2\)"),
         ("log.csv", "one,two\nx,y\n", "has columns one, two: name those .* --question and --answer"),
+        ("log.csv", "x" * 140_000, "the first line of a table names its columns"),
         ("log.xlsx", "", r"none of \.csv, \.tsv, \.jsonl"),
         ("log.json", "[]", "one object a line"),
     ],

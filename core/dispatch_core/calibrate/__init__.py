@@ -4,10 +4,10 @@ A log is a CSV, TSV or JSON Lines file of questions with their answers, in the o
 questions do too. Every setting of every policy is tried on all of it, as a cache that starts empty; then the report
 has the hits at 1, 2 and 5 % wrong answers, chosen and seen on different halves, and a line to paste::
 
-    from dispatch_core.calibrate import calibrate, read, text
+    from dispatch_core.calibrate import as_text, calibrate, read
 
     report = calibrate(read(Path("log.csv")), SentenceTransformerEmbedder(), max_error=0.01)
-    print(text(report))
+    print(as_text(report))
 
 Importing this needs nothing; the plot needs ``pip install 'ai-dispatcher[calibrate]'``.
 """
@@ -21,7 +21,7 @@ from dispatch_core.calibrate.families import FAMILIES, Family
 from dispatch_core.calibrate.log import Log, Pairs, Source
 from dispatch_core.calibrate.plot import plot
 from dispatch_core.calibrate.read import Columns, read
-from dispatch_core.calibrate.report import data, text
+from dispatch_core.calibrate.report import as_data, as_text
 
 __all__ = [
     "ABOUT",
@@ -37,10 +37,10 @@ __all__ = [
     "Trial",
     "Verdict",
     "add_arguments",
+    "as_data",
+    "as_text",
     "calibrate",
-    "data",
     "plot",
     "read",
     "run",
-    "text",
 ]

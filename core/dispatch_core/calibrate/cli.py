@@ -80,10 +80,10 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("dispatcher calibrate: interrupted", file=sys.stderr)
         return 130
-    print(reports.text(report))
+    print(reports.as_text(report))
     try:
         if options.json is not None:
-            options.json.write_text(json.dumps(reports.data(report), indent=2), encoding="utf-8")
+            options.json.write_text(json.dumps(reports.as_data(report), indent=2), encoding="utf-8")
         if options.plot is not None:
             plot(report, options.plot)
     except OSError as error:

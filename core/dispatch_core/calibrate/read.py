@@ -93,15 +93,19 @@ def _table(lines: Iterator[str]) -> Iterator[Row]:
     # Spreadsheets of some countries separate by semicolons and call it CSV.
     delimiter = max(",\t;", key=head.count)
     reader = csv.reader(chain([head], lines), delimiter=delimiter)
-    names = [name.strip() for name in next(reader, [])]
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ConfigError(f"the first line of a table names its columns: {error}") from error
     while True:
         line = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:
-            yield line, f"unreadable ({error})"
+        except csv.Error:
+            # The rest of the line, and all that the field had swallowed, is gone.
+            yield line, f"a quote that nothing closes within {csv.field_size_limit():,} characters"
             continue
         if not fields:
             continue

@@ -19,7 +19,7 @@ _COLUMNS = (7, 20, 8)
 _HEADS = ("hits %", "wrong % of hits", "of all")
 
 
-def text(report: Report) -> str:
+def as_text(report: Report) -> str:
     """What a person reads."""
     return "\n\n".join([_about(report), _table(report), _recommended(report)])
 
@@ -162,8 +162,8 @@ def _promise(report: Report) -> list[str]:
         ),
         _paragraph(
             f"The promise: with {100 * CONFIDENCE:g} % confidence at most {100 * found.max_error:g} % of its hits "
-            "are wrong, as long as questions come as they do in this file, its answers are right, and the "
-            f"embedder stays {report.embedder}."
+            "are wrong, as long as questions come as they do in this file and about as many, its answers are right, "
+            f"and the embedder stays {report.embedder}."
         ),
     ]
 
@@ -176,7 +176,7 @@ def _paragraph(text: str) -> str:
     return fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
 
 
-def data(report: Report) -> Mapping[str, Any]:
+def as_data(report: Report) -> Mapping[str, Any]:
     """The same for programs: shares from 0 to 1, counts, and every setting tried."""
     found, source = report.recommendation, report.source
     return {
