@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import denied, particles, stance, turned
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.opposites import PARTICLES, bared, denied, particles, stance, turned
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -27,6 +28,7 @@ _NEGATIVE = word_set("""
     """)
 # Said of what did not happen: "payment failed" is "payment did not go through".
 _FAILED = word_set("fail failed fails failing declined rejected")
+_DENYING = _NEGATIONS | _NEGATIVE | _FAILED | word_set("stop stopping quit quitting")
 # Phrases whose negation word denies nothing about the question.
 _IDLE = tuple(
     tuple(idiom.split())
@@ -69,10 +71,14 @@ def _negates(found: tuple[Token, ...], at: int) -> bool:
     return word in _NEGATIONS and not coordinated and not _interrogative(found, at) and not _idle(found, at)
 
 
+def _denying(word: str) -> bool:
+    return word in _DENYING or word.startswith(("avoid", "prevent"))
+
+
 @lru_cache(maxsize=4096)
 def _negative(text: str) -> bool:
     found = tokens(text)
-    return sum(_negates(found, at) for at in range(len(found))) % 2 == 1
+    return sum([_negates(found, at) for at, token in enumerate(found) if _denying(token.word)]) % 2 == 1
 
 
 def negation(asked: str, stored: str) -> str | None:
@@ -81,21 +87,37 @@ def negation(asked: str, stored: str) -> str | None:
 
 
 class _Sides(NamedTuple):
-    taken: Counter[tuple[int, bool]]  # how often the text takes which side of which pair
-    words: Counter[str]
+    taken: Mapping[tuple[int, bool], int]  # how often the text takes which side of which pair
+    prefixed: bool  # has it a word with a denying prefix?
     particles: Counter[tuple[str, str]]
+
+
+_NO_PARTICLES: Counter[tuple[str, str]] = Counter()
 
 
 @lru_cache(maxsize=4096)
 def _opposites(text: str) -> _Sides:
     found = tokens(text)
-    taken = Counter(side for at, t in enumerate(found) if t.kind == "word" for side in sides(stance(found, at)))
-    # "Live with no money" is "live without money".
-    for a, b in pairwise(found):
-        if a.word == "with" and b.word == "no":
-            taken.subtract(sides("with"))
-            taken.update(sides("without"))
-    return _Sides(taken, Counter(t.word for t in found if t.kind == "word"), particles(found))
+    taken: dict[tuple[int, bool], int] = {}
+    for at, token in enumerate(found):
+        if token.kind == "word" and (its := sides(token.word) if token.word != "for" else sides(stance(found, at))):
+            for side in its:
+                taken[side] = taken.get(side, 0) + 1
+    if "no" in said(text):
+        # "Live with no money" is "live without money".
+        for a, b in pairwise(found):
+            if a.word == "with" and b.word == "no":
+                taken = {
+                    key: taken.get(key, 0) - (key in sides("with")) + (key in sides("without"))
+                    for key in taken.keys() | sides("with") | sides("without")
+                }
+    prefixed = any(bared(t.word) is not None for t in found if t.kind == "word")
+    return _Sides(taken, prefixed, particles(found) if not said(text).isdisjoint(PARTICLES) else _NO_PARTICLES)
+
+
+@lru_cache(maxsize=4096)
+def _counted(text: str) -> Counter[str]:
+    return Counter([t.word for t in tokens(text) if t.kind == "word"])
 
 
 def antonym(asked: str, stored: str) -> str | None:
@@ -107,16 +129,27 @@ def antonym(asked: str, stored: str) -> str | None:
     if not english(asked, stored):
         return None
     a, b = _opposites(asked), _opposites(stored)
-    for number, side in a.taken.keys() | b.taken.keys():
-        here, there = (number, side), (number, not side)
-        if a.taken[here] > b.taken[here] and a.taken[there] < b.taken[there]:
-            return "antonym"
-    if denied(a.words, b.words) or denied(b.words, a.words):
+    if _opposed(a.taken, b.taken) or _opposed(b.taken, a.taken):
         return "antonym"
-    return "antonym" if turned(a.particles, b.particles) else None
+    if (a.prefixed and denied(_counted(asked), _counted(stored))) or (
+        b.prefixed and denied(_counted(stored), _counted(asked))
+    ):
+        return "antonym"
+    return "antonym" if a.particles and b.particles and turned(a.particles, b.particles) else None
+
+
+def _opposed(here: Mapping[tuple[int, bool], int], there: Mapping[tuple[int, bool], int]) -> bool:
+    """Is one of two opposites said more often here, and the other one there?"""
+    for key, times in here.items():
+        if times > there.get(key, 0):
+            other = (key[0], not key[1])
+            if here.get(other, 0) < there.get(other, 0):
+                return True
+    return False
 
 
 _ASKING = {"when": "when", "where": "where", "who": "who", "whom": "who", "whose": "who", "why": "why", "how": "how"}
+_QUESTIONING = {*_ASKING, "what", "which", "reason", "for"}
 _DEGREES = {"much": "much", "many": "many", "long": "long", "often": "often", "far": "far", "old": "old"}
 _MEASURED = word_set("""
     big large tall high heavy deep fast wide small hot cold hard difficult easy bad good safe
@@ -155,6 +188,8 @@ def _answers(text: str) -> frozenset[str]:
     words = [t.word for t in found]
     kinds: set[str] = set()
     for at, word in enumerate(words):
+        if word not in _QUESTIONING:
+            continue
         before = words[at - 1] if at else ""
         asks = found[at].clause or before in _EMBEDDING
         if word == "how" and (asks or words[at + 1 : at + 2] in (["much"], ["many"], ["long"])):
@@ -173,7 +208,7 @@ def _answers(text: str) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def _yes_or_no(text: str) -> bool:
     found = tokens(text)
-    return len(found) > 2 and found[0].word in AUXILIARIES and not any(t.word in _ASKING for t in found)
+    return len(found) > 2 and found[0].word in AUXILIARIES and said(text).isdisjoint(_ASKING)
 
 
 def question_word(asked: str, stored: str) -> str | None:

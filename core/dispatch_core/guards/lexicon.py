@@ -235,6 +235,14 @@ def meanings(word: str) -> frozenset[int]:
 
 
 @lru_cache(maxsize=16384)
+def name(word: str) -> str:
+    """One key for a word, its forms and its synonyms: an exchanged synonym should not hide exchanged roles."""
+    word = canonical(word)
+    found = meanings(word)
+    return f"={min(found)}" if found else stem(word)
+
+
+@lru_cache(maxsize=16384)
 def everyday(word: str) -> bool:
     """Is it an ordinary word of the language, and so, capitalised, not a name?"""
     return (bool(meanings(word)) or bool(sides(word))) and not kinds(word)
@@ -247,4 +255,4 @@ def alike(a: str, b: str) -> bool:
     if a == b or not meanings(a).isdisjoint(meanings(b)):
         return True
     # Two members of one closed class are never typos of each other: Austria, Australia.
-    return kinds(a).isdisjoint(kinds(b)) and same_word(a, b)
+    return same_word(a, b) and kinds(a).isdisjoint(kinds(b))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
@@ -38,16 +39,14 @@ _ALIGNED = 80
 
 class _Reading(NamedTuple):
     names: tuple[str, ...]
-    words: frozenset[str]
-    content: tuple[str, ...]
+    words: tuple[str, ...]  # one for each token
     closed: dict[str, Counter[str]]
+
+
+class _Said(NamedTuple):
+    words: frozenset[str]  # and what two neighbours are, written as one
     initials: str
-    counted: Counter[str]
-
-
-def _tells(token: Token) -> bool:
-    """Is it a word the answer is about? Units and days have guards of their own."""
-    return token.word not in STOP and token.word not in MEASURES
+    times: Counter[str]
 
 
 def _acronym(surface: str) -> bool:
@@ -56,8 +55,25 @@ def _acronym(surface: str) -> bool:
 
 def _cased(found: tuple[Token, ...]) -> bool:
     """Do capitals tell anything here, or is the whole text set in them?"""
-    letters = [t for t in found if t.kind == "word" and t.word not in STOP]
-    return 2 * sum(t.surface[:1].isupper() for t in letters) <= len(letters) + 2
+    letters = [t.surface[:1].isupper() for t in found if t.kind == "word" and t.word not in STOP]
+    return 2 * sum(letters) <= len(letters) + 2
+
+
+class _Word(NamedTuple):
+    canonical: str
+    kinds: tuple[str, ...]
+    member: str
+    tells: bool
+    named: bool  # a name however it is typed: of a closed class, or letters with figures
+    everyday: bool
+
+
+@lru_cache(maxsize=16384)
+def _word(word: str) -> _Word:
+    mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+    one = canonical(word)
+    tells = word not in STOP and word not in MEASURES
+    return _Word(one, tuple(sorted(kinds(one))), member(one), tells, naming(word) or mixed, everyday(word))
 
 
 def _tier(found: tuple[Token, ...], at: int) -> bool:
@@ -67,15 +83,16 @@ def _tier(found: tuple[Token, ...], at: int) -> bool:
 
 
 def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
-    token = found[at]
-    if cased and _tier(found, at):
+    token, surface = found[at], found[at].surface
+    word = _word(token.word)
+    # Units and days have guards of their own.
+    if token.kind == "word" and word.tells and word.named:
         return True
-    if token.kind != "word" or not _tells(token):
+    if not cased or surface.islower():
         return False
-    if naming(token.word) or (any(c.isdigit() for c in token.word) and any(c.isalpha() for c in token.word)):
+    if token.word in _TIERS and _tier(found, at):
         return True
-    surface = token.surface
-    if not cased or everyday(token.word) or (at and found[at - 1].word in _GREETING):
+    if token.kind != "word" or not word.tells or word.everyday or (at and found[at - 1].word in _GREETING):
         return False
     shaped = _acronym(surface) or (surface[1:] != surface[1:].lower() and not surface.isupper())
     return shaped or (surface[:1].isupper() and not token.sentence)
@@ -85,23 +102,32 @@ def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
 def _read(text: str) -> _Reading:
     found = tokens(text)
     cased = _cased(found)
-    words = ["usa" if cased and t.surface == "US" else canonical(t.word) for t in found]
-    joined = {a + b for a, b in pairwise(words)}
+    words = ["usa" if cased and t.surface == "US" else _word(t.word).canonical for t in found]
     closed: dict[str, Counter[str]] = {}
     for word in words:
-        for kind in kinds(word):
-            closed.setdefault(kind, Counter())[member(word)] += 1
-    return _Reading(
-        tuple(dict.fromkeys(words[at] for at in range(len(found)) if _is_name(found, at, cased))),
-        frozenset(words) | joined,
-        tuple(w for w, t in zip(words, found, strict=True) if t.kind == "word" and t.word not in STOP),
-        closed,
-        "".join(t.word[:1] for t in found if t.word not in STOP),
-        Counter(words),
-    )
+        known = _word(word)
+        for kind in known.kinds:
+            closed.setdefault(kind, Counter())[known.member] += 1
+    names = [words[at] for at in range(len(found)) if _is_name(found, at, cased)]
+    return _Reading(tuple(dict.fromkeys(names)), tuple(words), closed)
 
 
-def _missing(name: str, here: _Reading, there: _Reading) -> bool:
+@lru_cache(maxsize=4096)
+def _all_said(text: str) -> _Said:
+    words = _read(text).words
+    joined = [a + b for a, b in pairwise(words)]
+    initials = "".join([t.word[:1] for t in tokens(text) if t.word not in STOP])
+    return _Said(frozenset([*words, *joined]), initials, Counter(words))
+
+
+@lru_cache(maxsize=4096)
+def _content(text: str) -> tuple[str, ...]:
+    pairs = zip(_read(text).words, tokens(text), strict=True)
+    return tuple([word for word, token in pairs if token.kind == "word" and token.word not in STOP])
+
+
+def _missing(name: str, asked: str, stored: str) -> bool:
+    here, there = _all_said(asked), _all_said(stored)
     if name in there.words or any(same_word(name, w) and not kinds(w) & kinds(name) for w in there.words):
         return False
     # Typed in lower case, the country is the pronoun.
@@ -110,7 +136,7 @@ def _missing(name: str, here: _Reading, there: _Reading) -> bool:
     # "SBI" and "State Bank of India" are one name, both ways.
     if 2 < len(name) < 7 and name in there.initials:
         return False
-    acronyms = (n for n in there.names if 2 < len(n) < 7 and n in here.initials and n not in here.words)
+    acronyms = (n for n in _read(stored).names if 2 < len(n) < 7 and n in here.initials and n not in here.words)
     return not any(name[0] in acronym for acronym in acronyms)
 
 
@@ -119,17 +145,20 @@ def entity(asked: str, stored: str) -> str | None:
     if not english(asked, stored):
         return None
     a, b = _read(asked), _read(stored)
-    if any(_missing(n, a, b) for n in a.names) or any(_missing(n, b, a) for n in b.names):
+    if any(_missing(n, asked, stored) for n in a.names) or any(_missing(n, stored, asked) for n in b.names):
         return "entity"
     # A name said elsewhere in both texts hides nothing: this one says it more often, that one another.
-    if any(a.counted[n] > b.counted[n] > 0 for n in a.names) and any(
-        b.counted[n] > a.counted[n] > 0 for n in b.names
-    ):
+    if a.names and b.names and _oftener(a.names, asked, stored) and _oftener(b.names, stored, asked):
         return "entity"
     for kind in a.closed.keys() & b.closed.keys():
         if a.closed[kind] - b.closed[kind] and b.closed[kind] - a.closed[kind]:
             return "entity"
     return None
+
+
+def _oftener(names: tuple[str, ...], here: str, there: str) -> bool:
+    more, less = _all_said(here).times, _all_said(there).times
+    return any(more[n] > less[n] > 0 for n in names)
 
 
 def _exchanged(a: str, b: str) -> bool:
@@ -146,16 +175,26 @@ def substitution(asked: str, stored: str) -> str | None:
     if not english(asked, stored):
         return None
     # Alignment is not symmetric in its arguments; the order of the texts makes it so.
-    a, b = (_read(text) for text in sorted((asked, stored)))
-    if a.content == b.content:
+    a, b = sorted((asked, stored))
+    if _content(a) == _content(b):
         return None
     kept, exchanged = _align(a, b)
     return "substitution" if exchanged and kept >= exchanged else None
 
 
-def _align(a: _Reading, b: _Reading) -> tuple[int, int]:
+def _more(word: str, here: list[str], there: list[str]) -> bool:
+    return here.count(word) > there.count(word)
+
+
+def _edits(left: list[str], right: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    if set(left).isdisjoint(right):
+        return [("replace", 0, len(left), 0, len(right))]
+    return SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+
+
+def _align(a: str, b: str) -> tuple[int, int]:
     """How many words the two contents share in order, and how many are exchanged for another."""
-    left, right = list(a.content), list(b.content)
+    left, right = list(_content(a)), list(_content(b))
     head = next((n for n, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
     left, right = left[head:], right[head:]
     tail = next(
@@ -167,14 +206,13 @@ def _align(a: _Reading, b: _Reading) -> tuple[int, int]:
         return 0, 0
     # One name for both of a pair of alike words lets the alignment step over synonyms.
     for at, word in enumerate(right):
-        if word not in a.words:
-            right[at] = next((w for w in left if w not in b.words and alike(w, word)), word)
+        if word not in _all_said(a).words:
+            right[at] = next((w for w in left if w not in _all_said(b).words and alike(w, word)), word)
     kept, exchanged = head + tail, 0
-    lefts, rights = Counter(left), Counter(right)
-    for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+    for tag, i, j, k, m in _edits(left, right):
         if tag == "equal":
             kept += j - i
         elif tag == "replace" and j - i == m - k <= 2:
             pairs = zip(left[i:j], right[k:m], strict=True)
-            exchanged += sum(lefts[x] > rights[x] and rights[y] > lefts[y] and _exchanged(x, y) for x, y in pairs)
+            exchanged += sum(_more(x, left, right) and _more(y, right, left) and _exchanged(x, y) for x, y in pairs)
     return kept, exchanged

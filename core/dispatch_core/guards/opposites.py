@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import pairwise
 
 from dispatch_core.guards.reading import Token
 from dispatch_core.guards.words import stem, word_set
@@ -76,7 +78,7 @@ _IN_ACTIVE = {
     }.items()
     for word in words.split()
 }
-_PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up"}
+PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up"}
 _STANCE = frozenset(
     map(
         stem,
@@ -87,6 +89,7 @@ _STANCE = frozenset(
 )
 
 
+@lru_cache(maxsize=16384)
 def bared(word: str) -> str | None:
     """The word without its denying prefix: ``bared("unpaid") == "paid"``."""
     if word in _IN_ACTIVE:
@@ -109,19 +112,19 @@ def denied(here: Counter[str], there: Counter[str]) -> bool:
 
 def particles(found: Iterable[Token]) -> Counter[tuple[str, str]]:
     """The verbs, or what stands between, with the particle behind them: (zoom, in)."""
-    out: Counter[tuple[str, str]] = Counter()
-    last = ""
-    for token in found:
-        if token.word in _PARTICLES and last and not token.clause:
-            out[last, token.word] += 1
-        last = stem(token.word)
-    return out
+    return Counter(
+        [
+            (stem(last.word), token.word)
+            for last, token in pairwise(found)
+            if token.word in PARTICLES and last.word and not token.clause
+        ]
+    )
 
 
 def turned(here: Counter[tuple[str, str]], there: Counter[tuple[str, str]]) -> bool:
     """Does a verb that goes in here go out there?"""
     less = there - here
-    return any((verb, _PARTICLES[particle]) in less for verb, particle in here - there)
+    return any((verb, PARTICLES[particle]) in less for verb, particle in here - there)
 
 
 def stance(found: tuple[Token, ...], at: int) -> str:

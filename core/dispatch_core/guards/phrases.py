@@ -93,6 +93,8 @@ _VERB_FORMS = {
     "giving": "give", "gave": "give", "setting": "set", "working": "work", "finding": "find", "found": "find",
     "calling": "call", "called": "call", "putting": "put", "taking": "take", "checking": "check",
 }  # fmt: skip
+# Any other word begins no phrase.
+_STARTS = {*_HEADS, *_VERB_FORMS, *_SPLIT_VERBS, "non"}
 
 
 def _joined(found: list[Token], at: int) -> tuple[str, int] | None:
@@ -125,11 +127,15 @@ def _join(found: list[Token]) -> list[Token]:
     at, dropped = 0, set[int]()
     while at < len(found):
         token = found[at]
-        phrase = _joined(found, at) if token.kind == "word" else None
-        split = _particle(found, at) if token.kind == "word" and not phrase else None
         if at in dropped:
             at += 1
             continue
+        if token.word not in _STARTS:
+            out.append(token)
+            at += 1
+            continue
+        phrase = _joined(found, at) if token.kind == "word" else None
+        split = _particle(found, at) if token.kind == "word" and not phrase else None
         if split:
             dropped.add(split[1])
             token = token._replace(word=split[0])
@@ -148,4 +154,10 @@ def _join(found: list[Token]) -> list[Token]:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a text: contractions opened, number words read, fixed phrases joined."""
-    return tuple(_join(read_numbers(list(scan(text)))))
+    return tuple(_join(read_numbers(scan(text))))
+
+
+@lru_cache(maxsize=4096)
+def said(text: str) -> frozenset[str]:
+    """The words of its tokens. A guard none of whose words is among them need not read the text."""
+    return frozenset([token.word for token in tokens(text)])

@@ -1,14 +1,15 @@
-"""The same words in other roles: "from A to B" and "from B to A"."""
+"""The same things behind other prepositions: "from A to B" and "from B to A"."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from dispatch_core.guards.english import AUXILIARIES
-from dispatch_core.guards.lexicon import canonical, meanings
+from dispatch_core.guards.lexicon import name
 from dispatch_core.guards.names import STOP
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -25,6 +26,8 @@ SYMMETRIC = frozenset(
     distinguish
     """)
 )
+# Words that neither stand for a thing nor for what is done.
+EMPTY = STOP | CONNECTORS
 _BREAKS = AUXILIARIES | word_set("""
     i you we he she it they who what which when where why how that if because while
     """)
@@ -39,47 +42,39 @@ _LONGEST = 60
 
 
 class _Roles(NamedTuple):
-    role_of: dict[str, str]  # words that occur once, and the connector they stand behind
-    place_of: dict[str, int]  # coordinated words share a place
+    role_of: Mapping[str, str]  # words that occur once, and the connector they stand behind
+    place_of: Mapping[str, int]  # coordinated words share a place
     around: frozenset[tuple[str, str, str]]  # (word before, connector, word after)
-    symmetric: bool
 
 
-def name(word: str) -> str:
-    """Synonyms of a verb should not hide an exchange of what stands around it."""
-    found = meanings(word)
-    return f"={min(found)}" if found else stem(word)
-
-
-def _content(token: Token) -> bool:
-    return token.word not in STOP and token.word not in CONNECTORS
+@lru_cache(maxsize=4096)
+def symmetric(text: str) -> bool:
+    """Does the text say of two things what holds both ways?"""
+    return any(stem(word) in SYMMETRIC for word in said(text))
 
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Roles:
-    found = tokens(text)
-    role, place = "", 0
-    seen: dict[str, int] = {}
+    role, place, before = "", 0, ""
     role_of: dict[str, str] = {}
     place_of: dict[str, int] = {}
-    for at, token in enumerate(found):
-        before = found[at - 1].word if at else ""
-        if token.word in CONNECTORS:
-            role = "" if token.word == "to" and before in _BEFORE_VERB else token.word
-        elif token.word in _BREAKS or token.clause:
+    again = set()
+    for token in tokens(text):
+        spoken = token.word
+        if spoken in CONNECTORS:
+            role = "" if spoken == "to" and before in _BEFORE_VERB else spoken
+        elif token.clause or spoken in _BREAKS:
             role = ""
-        if _content(token):
-            word = name(canonical(token.word))
+        if spoken not in EMPTY:
+            word = name(spoken)
             place += not (token.clause or before in _COORDINATION)
-            seen[word] = seen.get(word, 0) + 1
+            if word in role_of:
+                again.add(word)
             role_of[word], place_of[word] = role, place
-    once = {word for word, times in seen.items() if times == 1}
-    return _Roles(
-        {word: role_of[word] for word in role_of if word in once},
-        {word: place_of[word] for word in place_of if word in once},
-        frozenset(_around(found)),
-        any(stem(t.word) in SYMMETRIC for t in found),
-    )
+        before = spoken
+    for word in again:
+        del role_of[word], place_of[word]
+    return _Roles(role_of, place_of, frozenset(_around(tokens(text))))
 
 
 def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
@@ -89,8 +84,8 @@ def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
     for token in found:
         if token.word in CONNECTORS:
             waiting = (last, token.word) if last else None
-        elif _content(token):
-            last = name(canonical(token.word))
+        elif token.word not in STOP:
+            last = name(token.word)
             if waiting:
                 out.append((*waiting, last))
                 waiting = None
@@ -101,7 +96,9 @@ def fall(values: list[int]) -> int:
     """The length of the longest strictly falling subsequence."""
     best = [1] * len(values)
     for i, value in enumerate(values):
-        best[i] = 1 + max((best[j] for j in range(i) if values[j] > value), default=0)
+        for j in range(i):
+            if values[j] > value and best[j] >= best[i]:
+                best[i] = best[j] + 1
     return max(best, default=0)
 
 
@@ -109,16 +106,17 @@ def _passive(active: _Roles, passive: _Roles) -> bool:
     """Has the object of one text become the doer of the other: "did A buy B", "was A bought by B"?"""
     order, turned = active.place_of, passive.place_of
     for verb, by, doer in passive.around:
-        acted = active.role_of.get(doer) == "" and passive.role_of.get(doer) == "by"
-        if by == "by" and acted and order.get(verb, order[doer]) < order[doer]:
+        acted = by == "by" and active.role_of.get(doer) == "" and passive.role_of.get(doer) == "by"
+        if acted and order.get(verb, order[doer]) < order[doer]:
             subjects = (n for n in order if order[n] < order[verb] and n in turned and verb in turned)
             if any(turned[n] < turned[verb] for n in subjects):
                 return True
     return False
 
 
+@lru_cache(maxsize=4096)
 def _plain(text: str) -> tuple[str, ...]:
-    return tuple(token.word for token in tokens(text))
+    return tuple([token.word for token in tokens(text)])
 
 
 def _exchanged(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
@@ -131,12 +129,14 @@ def _exchanged(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     start = next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
     end = len(a) - next(at for at, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=True)) if x != y)
     a, b = a[start:end], b[start:end]
+    size = len(a)
+    heads = [x for x in range(1, size - 1) if a[:x] == b[size - x :]]
+    tails = [y for y in range(1, size - 1) if a[size - y :] == b[:y]]
     return any(
-        a[:x] == b[size - x :] and a[size - y :] == b[:y] and a[x : size - y] == b[y : size - x]
-        for size in (len(a),)
-        for x in range(1, size - 1)
-        for y in range(1, size - x)
-        if not set(a[x : size - y]) <= _COORDINATION
+        a[x : size - y] == b[y : size - x] and not set(a[x : size - y]) <= _COORDINATION
+        for x in heads
+        for y in tails
+        if x + y < size
     )
 
 
@@ -147,24 +147,23 @@ def swap(asked: str, stored: str) -> str | None:
     change sides; subject, verb and object come in the opposite order; the very same words, but two of them have
     exchanged their places. Moving a phrase to the front shows none of them.
     """
-    if not english(asked, stored):
+    if not english(asked, stored) or symmetric(asked) or symmetric(stored):
         return None
     a, b = _read(asked), _read(stored)
-    if a.symmetric or b.symmetric:
-        return None
-    both = [word for word in a.role_of if word in b.role_of]
+    both = a.role_of.keys() & b.role_of.keys()
     moved = {(a.role_of[n], b.role_of[n]) for n in both if a.role_of[n] != b.role_of[n]}
     # Only an exchange of prepositions counts; "in Python" for "Python" is a way of speaking.
-    if any((there, here) in moved for here, there in moved):
+    if len(moved) > 1 and any((there, here) in moved for here, there in moved):
         return "swap"
-    turned = {(after, by, before) for before, by, after in a.around - b.around}
     # What a text says in both directions is no exchange.
-    if (turned & b.around) - a.around:
+    if a.around != b.around and any(
+        (after, by, before) in b.around and (after, by, before) not in a.around
+        for before, by, after in a.around
+        if (before, by, after) not in b.around
+    ):
         return "swap"
     if _passive(a, b) or _passive(b, a) or _exchanged(_plain(asked), _plain(stored)):
         return "swap"
     # Words that share a place in either text have not changed sides; ties are set so that the texts may be exchanged.
-    free = sorted(
-        (n for n in both if not a.role_of[n] and not b.role_of[n]), key=lambda n: (a.place_of[n], b.place_of[n])
-    )
-    return "swap" if len(free) <= 60 and fall([b.place_of[n] for n in free]) >= 3 else None
+    free = sorted([(a.place_of[n], b.place_of[n]) for n in both if not a.role_of[n] and not b.role_of[n]])
+    return "swap" if 3 <= len(free) <= _LONGEST and fall([place for _, place in free]) >= 3 else None

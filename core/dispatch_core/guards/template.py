@@ -25,6 +25,8 @@ def rest(asked: str, stored: str) -> tuple[str, str] | None:
     if min(len(asked), len(stored)) <= _SHARED:
         return None
     a, b = _sentences(asked), _sentences(stored)
+    if len(a) == 1 or len(b) == 1:
+        return None
     shared = Counter(key for key, _ in a) & Counter(key for key, _ in b)
     if sum(len(key) * times for key, times in shared.items()) < _SHARED:
         return None

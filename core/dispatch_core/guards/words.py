@@ -121,14 +121,17 @@ def _derived(a: str, b: str) -> bool:
     return False
 
 
-@lru_cache(maxsize=16384)
 def same_word(a: str, b: str) -> bool:
     """Are these case-folded words forms or spellings of one word? Symmetric."""
-    if a == b:
+    if a == b or stem(a) == stem(b):
         return True
-    first, second = sorted((a, b))
-    left, right = stem(first), stem(second)
-    if left == right or _typo(first, second) or _derived(left, right):
+    # Apart from irregular forms, which have one stem, a word keeps its first letter.
+    return a[:1] == b[:1] and _spelled_alike(*sorted((a, b)))
+
+
+@lru_cache(maxsize=16384)
+def _spelled_alike(first: str, second: str) -> bool:
+    if _typo(first, second) or _derived(stem(first), stem(second)):
         return True
     # British and American spelling: colour, organise, centre.
     return _american(first) == _american(second)
