@@ -28,11 +28,13 @@ from collections.abc import Callable, Sequence
 from dispatch_core.guards import (
     casing,
     chinese,
+    constraint,
     english,
     figures,
     literals,
     modality,
     names,
+    order,
     quantity,
     roles,
     swap,
@@ -51,7 +53,9 @@ ENGLISH: tuple[Guard, ...] = (
     casing.casing,
     swap.swap,
     roles.roles,
+    order.order,
     names.substitution,
+    constraint.constraint,
 )
 CHINESE: tuple[Guard, ...] = (
     chinese.negation,
@@ -69,6 +73,7 @@ _HIDEABLE: tuple[Guard, ...] = (
     modality.modality,
     swap.swap,
     roles.roles,
+    order.order,
     chinese.antonym,
     chinese.question_word,
     chinese.swap,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import PARTICLES, bared, denied, particles, stance, turned
+from dispatch_core.guards.opposites import PARTICLES, bared, denied, mirrored, particles, stance, turned
 from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
@@ -22,13 +22,18 @@ _SUBJECTS = word_set("""
     """)
 _NEGATIONS = word_set("""
     not never no without none nothing nobody nowhere neither except avoid prevent lack lacks lacking lacked
+    hardly barely scarcely
     """)
 _NEGATIVE = word_set("""
     unable impossible unavailable illegal invalid incorrect inaccessible nonexistent
     """)
 # Said of what did not happen: "payment failed" is "payment did not go through".
 _FAILED = word_set("fail failed fails failing declined rejected")
-_DENYING = _NEGATIONS | _NEGATIVE | _FAILED | word_set("stop stopping quit quitting")
+# "Stop the dog from barking", "refuse to pay", "keep the milk from boiling over".
+_STOPPING = word_set("stop stopping quit quitting")
+_REFUSING = word_set("refuse refuses refused refusing forget forgets forgot decline declines")
+_KEEPING = word_set("keep keeps keeping kept")
+DENYING = _NEGATIONS | _NEGATIVE | _FAILED | _STOPPING | _REFUSING | _KEEPING
 # Phrases whose negation word denies nothing about the question.
 _IDLE = tuple(
     tuple(idiom.split())
@@ -56,23 +61,31 @@ def _interrogative(found: tuple[Token, ...], at: int) -> bool:
     return opening and at + 1 < len(found) and found[at + 1].word in _SUBJECTS
 
 
+def _hinders(word: str, after: list[str]) -> bool:
+    """Does the verb deny the next: "stop smoking", not "the bus stop"; "forget to pay", not "forget the keys"?"""
+    if word in _STOPPING:
+        return any(other.endswith("ing") for other in after[:4])
+    if word in _REFUSING:
+        return after[:1] == ["to"]
+    return word in _KEEPING and any(one == "from" and two.endswith("ing") for one, two in pairwise(after))
+
+
 def _negates(found: tuple[Token, ...], at: int) -> bool:
     word = found[at].word
     if found[at].kind != "word":
         return False
     if word in _NEGATIVE or word in _FAILED or stem(word) in {"avoid", "prevent"}:
         return True
-    if word in {"stop", "stopping", "quit", "quitting"}:
-        # "Stop the dog from barking", "stop smoking"; not "the bus stop".
-        return any(t.word.endswith("ing") for t in found[at + 1 : at + 5])
+    if word not in _NEGATIONS:
+        return _hinders(word, [t.word for t in found[at + 1 : at + 7]])
     if word == "no" and at + 1 < len(found) and found[at + 1].kind == "number":
         return False
     coordinated = at > 0 and found[at - 1].word in {"and", "or", "nor"}
-    return word in _NEGATIONS and not coordinated and not _interrogative(found, at) and not _idle(found, at)
+    return not coordinated and not _interrogative(found, at) and not _idle(found, at)
 
 
 def _denying(word: str) -> bool:
-    return word in _DENYING or word.startswith(("avoid", "prevent"))
+    return word in DENYING or word.startswith(("avoid", "prevent"))
 
 
 @lru_cache(maxsize=4096)
@@ -111,7 +124,7 @@ def _opposites(text: str) -> _Sides:
                     key: taken.get(key, 0) - (key in sides("with")) + (key in sides("without"))
                     for key in taken.keys() | sides("with") | sides("without")
                 }
-    prefixed = any(bared(t.word) is not None for t in found if t.kind == "word")
+    prefixed = any(bared(t.word) is not None or mirrored(t.word) for t in found if t.kind == "word")
     return _Sides(taken, prefixed, particles(found) if not said(text).isdisjoint(PARTICLES) else _NO_PARTICLES)
 
 
@@ -163,12 +176,15 @@ _EMBEDDING = word_set("""
     know tell me explain understand idea wonder wondering see check find learn sure about show figure decide
     ask remember out and so but please hi hello hey is was on
     """)
+_WAYS = word_set("to can could should would may might must")
+_ANYBODY = word_set("i you we one 1 people someone somebody anyone anybody everyone")
+_MADE = word_set("make build do write grow find choose sell teach draw")
 _PERIODS = word_set("time minute hour day week month year")
 
 
 def _degree(words: list[str], at: int) -> frozenset[str]:
     after = words[at + 1] if at + 1 < len(words) else ""
-    then = stem(words[at + 2]) if at + 2 < len(words) else ""
+    then = words[at + 2].removesuffix("s") if at + 2 < len(words) else ""
     if after == "soon":
         return frozenset({"when", "long"})
     if after == "come":
@@ -177,8 +193,12 @@ def _degree(words: list[str], at: int) -> frozenset[str]:
         return frozenset({"long", _DEGREES[after]})
     if after in _DEGREES or after in _MEASURED:
         return frozenset({_DEGREES.get(after, after)})
-    personal = words[at + 1 : at + 2] == ["to"] or bool(set(words[at + 1 : at + 4]) & {"i", "you", "we", "one"})
-    return frozenset({"how-to"} if personal else {"how"})
+    # "How can stains be removed", "how do people save money": a way, whoever goes it.
+    way = after in _WAYS or not _ANYBODY.isdisjoint(words[at + 1 : at + 4])
+    if after in {"is", "are"} and any(w.endswith("ed") or stem(w) in _MADE for w in words[at + 2 :]):
+        # "How is it calculated?" asks how it comes about, or how to do it.
+        return frozenset({"how", "how-to"})
+    return frozenset({"how-to"} if way else {"how"})
 
 
 @lru_cache(maxsize=4096)

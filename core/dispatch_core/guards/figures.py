@@ -31,6 +31,16 @@ _UNITS = {
     liter: liter liters litre litres ltr
     ml: milliliter milliliters millilitre millilitres
     gallon: gallon gallons
+    pint: pint pints
+    cup: cup cups
+    teaspoon: teaspoon teaspoons tsp
+    tablespoon: tablespoon tablespoons tbsp
+    mg: mg mgs milligram milligrams
+    mcg: mcg microgram micrograms
+    acre: acre acres
+    hectare: hectare hectares
+    knot: knots
+    century: century centuries
     celsius: celsius centigrade
     fahrenheit: fahrenheit
     second: sec secs second seconds

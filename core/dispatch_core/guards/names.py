@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from dispatch_core.guards.english import AUXILIARIES
+from dispatch_core.guards.english import AUXILIARIES, DENYING
 from dispatch_core.guards.figures import MEASURES
 from dispatch_core.guards.lexicon import alike, canonical, everyday, kinds, member, naming, sides
 from dispatch_core.guards.phrases import tokens
@@ -20,15 +20,16 @@ from dispatch_core.guards.words import same_word, word_set
 STOP = AUXILIARIES | word_set("""
     a an the this that these those some any all each every such own same other another i me my mine myself you
     your yours yourself we us our ours he him his she her hers it its they them their one ones who whom whose
-    what which when where why how if then else so because as than while though although but and or nor not no
-    to from of in on at by for with about into onto over under out off up down through between among during
-    against within per via versus vs there here too also just only even still yet already ever never really
-    actually exactly basically simply currently please kindly thanks thank hi hello hey dear sir madam guys ok
-    okay well been being got get want need like know tell give let help wonder wondering question anyone
-    anybody someone somebody something anything everyone thing things stuff way ways best good better possible
-    very much many more most few bit little quite pretty now again maybe perhaps etc possibly properly
-    personally generally usually easily quickly correctly successfully don't would without insteadof can make
-    sure am im don s t re ve ll d m go going supposed able idea explain describe show
+    what which when where why how if then else so because as than while though although but and or nor not no to
+    from of in on at by for with about into onto over under out off up down through between among during against
+    within per via versus vs there here too also just only even still yet already ever never really actually
+    exactly basically simply currently please kindly thanks thank hi hello hey dear sir madam guys ok okay well
+    been being got get want need like know tell give let help wonder wondering question anyone anybody someone
+    somebody something anything everyone thing things stuff way ways best good better possible very much many
+    several multiple various numerous more most few bit little quite pretty now again maybe perhaps etc possibly
+    properly personally generally usually easily quickly correctly successfully don't would without insteadof
+    can make required needed necessary mandatory allowed permitted sure am im don s t re ve ll d m go going
+    supposed able idea explain describe show
     """)
 _GREETING = word_set("hi hello hey dear thanks mr mrs ms")
 # Everyday words that make another product of one when capitalised behind its name: "Galaxy", "Galaxy Plus".
@@ -43,7 +44,7 @@ class _Reading(NamedTuple):
     closed: dict[str, Counter[str]]
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     words: frozenset[str]  # and what two neighbours are, written as one
     initials: str
     times: Counter[str]
@@ -113,21 +114,23 @@ def _read(text: str) -> _Reading:
 
 
 @lru_cache(maxsize=4096)
-def _all_said(text: str) -> _Said:
+def all_said(text: str) -> Said:
+    """Every word of the text, a thing with several names under one of them."""
     words = _read(text).words
     joined = [a + b for a, b in pairwise(words)]
     initials = "".join([t.word[:1] for t in tokens(text) if t.word not in STOP])
-    return _Said(frozenset([*words, *joined]), initials, Counter(words))
+    return Said(frozenset([*words, *joined]), initials, Counter(words))
 
 
 @lru_cache(maxsize=4096)
-def _content(text: str) -> tuple[str, ...]:
+def content(text: str) -> tuple[str, ...]:
+    """The words the answer is about, in order, a thing with several names under one of them."""
     pairs = zip(_read(text).words, tokens(text), strict=True)
     return tuple([word for word, token in pairs if token.kind == "word" and token.word not in STOP])
 
 
 def _missing(name: str, asked: str, stored: str) -> bool:
-    here, there = _all_said(asked), _all_said(stored)
+    here, there = all_said(asked), all_said(stored)
     if name in there.words or any(same_word(name, w) and not kinds(w) & kinds(name) for w in there.words):
         return False
     # Typed in lower case, the country is the pronoun.
@@ -157,13 +160,18 @@ def entity(asked: str, stored: str) -> str | None:
 
 
 def _oftener(names: tuple[str, ...], here: str, there: str) -> bool:
-    more, less = _all_said(here).times, _all_said(there).times
+    more, less = all_said(here).times, all_said(there).times
     return any(more[n] > less[n] > 0 for n in names)
 
 
 def _exchanged(a: str, b: str) -> bool:
-    """Are these different things, and not two words for one? Units and days have guards of their own."""
-    return not alike(a, b) and MEASURES.isdisjoint((a, b)) and not (sides(a) and sides(a) == sides(b))
+    """Are these different things, and not two words for one? Units, days and denials have guards of their own."""
+    return (
+        DENYING.isdisjoint((a, b))
+        and not alike(a, b)
+        and MEASURES.isdisjoint((a, b))
+        and not (sides(a) and sides(a) == sides(b))
+    )
 
 
 def substitution(asked: str, stored: str) -> str | None:
@@ -176,7 +184,7 @@ def substitution(asked: str, stored: str) -> str | None:
         return None
     # Alignment is not symmetric in its arguments; the order of the texts makes it so.
     a, b = sorted((asked, stored))
-    if _content(a) == _content(b):
+    if content(a) == content(b):
         return None
     kept, exchanged = _align(a, b)
     return "substitution" if exchanged and kept >= exchanged else None
@@ -194,7 +202,7 @@ def _edits(left: list[str], right: list[str]) -> Sequence[tuple[str, int, int, i
 
 def _align(a: str, b: str) -> tuple[int, int]:
     """How many words the two contents share in order, and how many are exchanged for another."""
-    left, right = list(_content(a)), list(_content(b))
+    left, right = list(content(a)), list(content(b))
     head = next((n for n, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
     left, right = left[head:], right[head:]
     tail = next(
@@ -206,8 +214,8 @@ def _align(a: str, b: str) -> tuple[int, int]:
         return 0, 0
     # One name for both of a pair of alike words lets the alignment step over synonyms.
     for at, word in enumerate(right):
-        if word not in _all_said(a).words:
-            right[at] = next((w for w in left if w not in _all_said(b).words and alike(w, word)), word)
+        if word not in all_said(a).words:
+            right[at] = next((w for w in left if w not in all_said(b).words and alike(w, word)), word)
     kept, exchanged = head + tail, 0
     for tag, i, j, k, m in _edits(left, right):
         if tag == "equal":

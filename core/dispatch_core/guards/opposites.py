@@ -59,7 +59,17 @@ front-end / back-end | frontend / backend | entry entrance / exit | strength / w
 wrap / unwrap | load / unload | register enroll / unregister unenroll | pin / unpin | archive / unarchive |
 tighten / loosen | widen / narrow | strengthen / weaken | lengthen / shorten | heat / cool | melt / freeze |
 lift / lower | promote / demote | before / during | during / after | now immediately / later | optin / cancel |
-infavour support supporter / against oppose opposed opponent
+infavour support supporter / against oppose opposed opponent |
+beginner novice newbie starter / expert advanced professional | awake / asleep | sharpen / blur |
+remember / forget | attract attracted / repel repelled | natural / artificial synthetic | rural / urban |
+alive / dead | adult grownup / minor child kid | permanent / temporary | major / minor | mild / severe |
+acute / chronic | benign / malignant | truth / lie | rent lease / buy own purchase | oily / dry | spicy / bland |
+thaw / freeze | civilian / military | liberal / conservative | concave / convex | maternal / paternal |
+sunny / rainy cloudy | sour bitter / sweet | smooth / rough | tight / loose | lazy / hardworking | guilty / innocent |
+abroad overseas / home domestic | import imported / homemade | heaven / hell | lead leader / follow follower |
+whisper / shout | teach / learn | hit / miss | arrest / release | admit / deny | praise / criticize |
+include / exclude | laugh / cry | absent / present | nephew / niece | actor / actress | prince / princess |
+grandson / granddaughter | grandfather grandpa / grandmother grandma
 """
 
 _PREFIXES = ("un", "non")
@@ -103,11 +113,48 @@ def bared(word: str) -> str | None:
     return None
 
 
+_MIRRORED = (
+    ("over", "under"), ("hyper", "hypo"), ("macro", "micro"), ("pre", "post"), ("up", "down"), ("in", "out"),
+    ("inter", "intra"), ("anti", "pro"), ("mono", "poly"), ("endo", "exo"), ("im", "ex"), ("in", "ex"), ("in", "de"),
+)  # fmt: skip
+_GENDERED = (
+    ("father", "mother"),
+    ("son", "daughter"),
+    ("brother", "sister"),
+    ("man", "woman"),
+    ("boy", "girl"),
+    ("men", "women"),
+)
+
+
+@lru_cache(maxsize=16384)
+def mirrored(word: str) -> tuple[str, ...]:
+    """What the word would be with the opposite prefix, or of the other sex: "overrated", "stepmother".
+
+    They need not be words; it only tells when the other text has one of them.
+    """
+    out = []
+    for pair in _MIRRORED:
+        for one, other in (pair, pair[::-1]):
+            rest = word.removeprefix(one)
+            if rest != word and len(rest) >= 3:
+                out.append(other + rest)
+    for pair in _GENDERED:
+        for one, other in (pair, pair[::-1]):
+            if word.endswith(one) and len(word) > len(one) and not (one == "man" and word.endswith("woman")):
+                out.append(word.removesuffix(one) + other)
+    return tuple(out)
+
+
 def denied(here: Counter[str], there: Counter[str]) -> bool:
-    """Does one text say "unpaid" where the other says "paid"? Words are counted, both as they were typed."""
+    """Does one text say "unpaid", "prepaid" where the other says "paid", "postpaid"? Words as they were typed."""
     more, less = here - there, there - here
     bases = {stem(word) for word in less}
-    return any((base := bared(word)) is not None and stem(base) in bases for word in more)
+    return any(
+        ((base := bared(word)) is not None and stem(base) in bases)
+        or any(stem(other) in bases for other in mirrored(word))
+        for word in more
+    )
 
 
 def particles(found: Iterable[Token]) -> Counter[tuple[str, str]]:

@@ -29,7 +29,16 @@ _PHRASES = {
     fail: break down
     many: a lot of, lots of, a number of, plenty of
     can: be able to, am able to, is able to, are able to
-    insteadof: instead of, rather than, in place of
+    insteadof: instead of, rather than
+    recover: get back
+    insteadof: in place of
+    symptom: warning sign
+    motherinlaw: mother in law
+    fatherinlaw: father in law
+    sisterinlaw: sister in law
+    brotherinlaw: brother in law
+    soninlaw: son in law
+    daughterinlaw: daughter in law
     because: due to, owing to, because of, on account of
     without: with no, with out
     about: with regard to, in regards to, regarding
@@ -154,7 +163,11 @@ def _join(found: list[Token]) -> list[Token]:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a text: contractions opened, number words read, fixed phrases joined."""
-    return tuple(_join(read_numbers(scan(text))))
+    found = _join(read_numbers(scan(text)))
+    # The country, where capitals tell it from the pronoun.
+    if "US" in text and not text.isupper():
+        found = [t._replace(word="usa") if t.surface == "US" and t.word == "us" else t for t in found]
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

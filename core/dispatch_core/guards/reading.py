@@ -62,7 +62,8 @@ CONTRACTIONS: dict[str, tuple[str, ...]] = {
     "im": ("i", "am"), "ive": ("i", "have"), "whats": ("what", "is"), "hows": ("how", "is"),
     "wheres": ("where", "is"), "whos": ("who", "is"), "whens": ("when", "is"), "let's": ("let", "us"),
     "wanna": ("want", "to"), "gonna": ("going", "to"), "u": ("you",), "ur": ("your",), "pls": ("please",),
-    "plz": ("please",), "cuz": ("because",), "thru": ("through",),
+    "plz": ("please",), "cuz": ("because",), "thru": ("through",), "ww": ("world", "war"),
+    "wwi": ("world", "war", "i"), "wwii": ("world", "war", "ii"),
 }  # fmt: skip
 _ENDINGS = {"'ve": "have", "'re": "are", "'ll": "will", "'m": "am", "'d": "would"}
 

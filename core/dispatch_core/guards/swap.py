@@ -26,6 +26,8 @@ SYMMETRIC = frozenset(
     distinguish
     """)
 )
+# But these have a direction even there: "mix A into B".
+_DIRECTED = word_set("into onto before after insteadof through via over against")
 # Words that neither stand for a thing nor for what is done.
 EMPTY = STOP | CONNECTORS
 _BREAKS = AUXILIARIES | word_set("""
@@ -44,6 +46,7 @@ _LONGEST = 60
 class _Roles(NamedTuple):
     role_of: Mapping[str, str]  # words that occur once, and the connector they stand behind
     place_of: Mapping[str, int]  # coordinated words share a place
+    clause_of: Mapping[str, int]
     around: frozenset[tuple[str, str, str]]  # (word before, connector, word after)
 
 
@@ -55,12 +58,14 @@ def symmetric(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Roles:
-    role, place, before = "", 0, ""
+    role, place, clause, before = "", 0, 0, ""
     role_of: dict[str, str] = {}
     place_of: dict[str, int] = {}
+    clause_of: dict[str, int] = {}
     again = set()
     for token in tokens(text):
         spoken = token.word
+        clause += token.clause
         if spoken in CONNECTORS:
             role = "" if spoken == "to" and before in _BEFORE_VERB else spoken
         elif token.clause or spoken in _BREAKS:
@@ -70,11 +75,16 @@ def _read(text: str) -> _Roles:
             place += not (token.clause or before in _COORDINATION)
             if word in role_of:
                 again.add(word)
-            role_of[word], place_of[word] = role, place
+            role_of[word], place_of[word], clause_of[word] = role, place, clause
         before = spoken
     for word in again:
         del role_of[word], place_of[word]
-    return _Roles(role_of, place_of, frozenset(_around(tokens(text))))
+    return _Roles(role_of, place_of, clause_of, frozenset(_around(tokens(text))))
+
+
+def roles_of(text: str) -> Mapping[str, str]:
+    """The words said once, under their names, and the connector each stands behind."""
+    return _read(text).role_of
 
 
 def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
@@ -102,6 +112,28 @@ def fall(values: list[int]) -> int:
     return max(best, default=0)
 
 
+def _turned(a: _Roles, b: _Roles, connectors: frozenset[str]) -> bool:
+    """Have the words on the two sides of a preposition changed sides?"""
+    if a.around == b.around:
+        return False
+    here, there = a.around - b.around, b.around - a.around
+    # What a text says in both directions is no exchange.
+    return any(by in connectors and (after, by, before) in there for before, by, after in here)
+
+
+def _rejoined(a: _Roles, b: _Roles) -> bool:
+    """Do two words exchange what is said of them: "the speed of light and the mass of the sun"?"""
+    here, there = a.around - b.around, b.around - a.around
+    if len(here) < 2 or len(there) < 2:
+        return False
+    return any(
+        (one, by, other) in there and (two, via, thing) in there
+        for one, by, thing in here
+        for two, via, other in here
+        if one != two and thing != other
+    )
+
+
 def _passive(active: _Roles, passive: _Roles) -> bool:
     """Has the object of one text become the doer of the other: "did A buy B", "was A bought by B"?"""
     order, turned = active.place_of, passive.place_of
@@ -114,56 +146,36 @@ def _passive(active: _Roles, passive: _Roles) -> bool:
     return False
 
 
-@lru_cache(maxsize=4096)
-def _plain(text: str) -> tuple[str, ...]:
-    return tuple([token.word for token in tokens(text)])
-
-
-def _exchanged(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Is one text ``P X M Y S`` and the other ``P Y M X S``, where M does more than to coordinate X and Y?
-
-    With an empty M a phrase was only moved.
-    """
-    if a == b or len(a) != len(b) or len(a) > _LONGEST or sorted(a) != sorted(b):
-        return False
-    start = next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
-    end = len(a) - next(at for at, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=True)) if x != y)
-    a, b = a[start:end], b[start:end]
-    size = len(a)
-    heads = [x for x in range(1, size - 1) if a[:x] == b[size - x :]]
-    tails = [y for y in range(1, size - 1) if a[size - y :] == b[:y]]
-    return any(
-        a[x : size - y] == b[y : size - x] and not set(a[x : size - y]) <= _COORDINATION
-        for x in heads
-        for y in tails
-        if x + y < size
-    )
-
-
 def swap(asked: str, stored: str) -> str | None:
     """``swap``: two things have exchanged their roles.
 
     The signs: two words exchange the prepositions they stand behind; the words on the two sides of one preposition
-    change sides; subject, verb and object come in the opposite order; the very same words, but two of them have
-    exchanged their places. Moving a phrase to the front shows none of them.
+    change sides; two words exchange what is said of them; subject, verb and object come in the opposite order.
+    Moving a phrase to the front shows none of them.
     """
-    if not english(asked, stored) or symmetric(asked) or symmetric(stored):
+    if not english(asked, stored):
         return None
     a, b = _read(asked), _read(stored)
+    if symmetric(asked) or symmetric(stored):
+        return "swap" if _turned(a, b, _DIRECTED) else None
     both = a.role_of.keys() & b.role_of.keys()
     moved = {(a.role_of[n], b.role_of[n]) for n in both if a.role_of[n] != b.role_of[n]}
     # Only an exchange of prepositions counts; "in Python" for "Python" is a way of speaking.
     if len(moved) > 1 and any((there, here) in moved for here, there in moved):
         return "swap"
-    # What a text says in both directions is no exchange.
-    if a.around != b.around and any(
-        (after, by, before) in b.around and (after, by, before) not in a.around
-        for before, by, after in a.around
-        if (before, by, after) not in b.around
-    ):
+    if _turned(a, b, CONNECTORS) or _rejoined(a, b):
         return "swap"
-    if _passive(a, b) or _passive(b, a) or _exchanged(_plain(asked), _plain(stored)):
+    if _passive(a, b) or _passive(b, a):
         return "swap"
     # Words that share a place in either text have not changed sides; ties are set so that the texts may be exchanged.
-    free = sorted([(a.place_of[n], b.place_of[n]) for n in both if not a.role_of[n] and not b.role_of[n]])
-    return "swap" if 3 <= len(free) <= _LONGEST and fall([place for _, place in free]) >= 3 else None
+    free = [n for n in both if not a.role_of[n] and not b.role_of[n]]
+    return "swap" if 3 <= len(free) <= _LONGEST and _backwards(free, a, b) else None
+
+
+def _backwards(words: list[str], a: _Roles, b: _Roles) -> bool:
+    """Do three of the words, together in one clause, come in the opposite order?"""
+    together: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for word in words:
+        clauses = a.clause_of[word], b.clause_of[word]
+        together.setdefault(clauses, []).append((a.place_of[word], b.place_of[word]))
+    return any(len(places) > 2 and fall([at for _, at in sorted(places)]) > 2 for places in together.values())
