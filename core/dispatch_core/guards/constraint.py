@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 from dispatch_core.guards.english import DENYING
@@ -34,7 +35,7 @@ def _objects(text: str) -> frozenset[_Object]:
     out = []
     head, waiting = "", ""
     found = tokens(text)
-    for token, after in zip(found, [*found[1:], None], strict=True):
+    for token, after in zip_longest(found, found[1:]):
         if token.word in CONNECTORS:
             waiting = token.word
         elif token.word not in EMPTY or token.kind == "number":
@@ -55,7 +56,7 @@ def _narrows(token: Token) -> bool:
 
 def _unsaid(word: str, text: str) -> bool:
     # "Break up" is "breakup".
-    return not any(alike(word, other) or (len(word) > 3 and other.startswith(word)) for other in all_said(text).words)
+    return not any(alike(word, other) or (len(word) > 3 and other.startswith(word)) for other in all_said(text))
 
 
 def _narrowed(narrow: str, wide: str) -> bool:

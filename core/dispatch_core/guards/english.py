@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import PARTICLES, bared, denied, mirrored, particles, stance, turned
-from dispatch_core.guards.phrases import said, tokens
+from dispatch_core.guards.opposites import PARTICLES, denied, particles, stance, turned, turns
+from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -25,6 +25,7 @@ _NEGATIONS = word_set("""
     hardly barely scarcely
     """)
 _NEGATIVE = word_set("""
+    avoid avoids avoided avoiding prevent prevents prevented preventing
     unable impossible unavailable illegal invalid incorrect inaccessible nonexistent
     """)
 # Said of what did not happen: "payment failed" is "payment did not go through".
@@ -74,7 +75,7 @@ def _negates(found: tuple[Token, ...], at: int) -> bool:
     word = found[at].word
     if found[at].kind != "word":
         return False
-    if word in _NEGATIVE or word in _FAILED or stem(word) in {"avoid", "prevent"}:
+    if word in _NEGATIVE or word in _FAILED:
         return True
     if word not in _NEGATIONS:
         return _hinders(word, [t.word for t in found[at + 1 : at + 7]])
@@ -84,14 +85,12 @@ def _negates(found: tuple[Token, ...], at: int) -> bool:
     return not coordinated and not _interrogative(found, at) and not _idle(found, at)
 
 
-def _denying(word: str) -> bool:
-    return word in DENYING or word.startswith(("avoid", "prevent"))
-
-
 @lru_cache(maxsize=4096)
 def _negative(text: str) -> bool:
+    if DENYING.isdisjoint(said(text)):
+        return False
     found = tokens(text)
-    return sum([_negates(found, at) for at, token in enumerate(found) if _denying(token.word)]) % 2 == 1
+    return sum([_negates(found, at) for at, token in enumerate(found) if token.word in DENYING]) % 2 == 1
 
 
 def negation(asked: str, stored: str) -> str | None:
@@ -101,7 +100,7 @@ def negation(asked: str, stored: str) -> str | None:
 
 class _Sides(NamedTuple):
     taken: Mapping[tuple[int, bool], int]  # how often the text takes which side of which pair
-    prefixed: bool  # has it a word with a denying prefix?
+    others: frozenset[str]  # the stems of what its words would be without a denying prefix, or with the opposite one
     particles: Counter[tuple[str, str]]
 
 
@@ -124,8 +123,8 @@ def _opposites(text: str) -> _Sides:
                     key: taken.get(key, 0) - (key in sides("with")) + (key in sides("without"))
                     for key in taken.keys() | sides("with") | sides("without")
                 }
-    prefixed = any(bared(t.word) is not None or mirrored(t.word) for t in found if t.kind == "word")
-    return _Sides(taken, prefixed, particles(found) if not said(text).isdisjoint(PARTICLES) else _NO_PARTICLES)
+    others = frozenset().union(*[turns(t.word) for t in found if t.kind == "word"])
+    return _Sides(taken, others, particles(found) if not said(text).isdisjoint(PARTICLES) else _NO_PARTICLES)
 
 
 @lru_cache(maxsize=4096)
@@ -144,9 +143,8 @@ def antonym(asked: str, stored: str) -> str | None:
     a, b = _opposites(asked), _opposites(stored)
     if _opposed(a.taken, b.taken) or _opposed(b.taken, a.taken):
         return "antonym"
-    if (a.prefixed and denied(_counted(asked), _counted(stored))) or (
-        b.prefixed and denied(_counted(stored), _counted(asked))
-    ):
+    maybe = not a.others.isdisjoint(stems(stored)) or not b.others.isdisjoint(stems(asked))
+    if maybe and (denied(_counted(asked), _counted(stored)) or denied(_counted(stored), _counted(asked))):
         return "antonym"
     return "antonym" if a.particles and b.particles and turned(a.particles, b.particles) else None
 

@@ -44,12 +44,6 @@ class _Reading(NamedTuple):
     closed: dict[str, Counter[str]]
 
 
-class Said(NamedTuple):
-    words: frozenset[str]  # and what two neighbours are, written as one
-    initials: str
-    times: Counter[str]
-
-
 def _acronym(surface: str) -> bool:
     return len(surface) > 1 and surface.isupper()
 
@@ -65,7 +59,7 @@ class _Word(NamedTuple):
     kinds: tuple[str, ...]
     member: str
     tells: bool
-    named: bool  # a name however it is typed: of a closed class, or letters with figures
+    named: bool  # it tells, and is a name however typed: of a closed class, or letters with figures
     everyday: bool
 
 
@@ -74,7 +68,9 @@ def _word(word: str) -> _Word:
     mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
     one = canonical(word)
     tells = word not in STOP and word not in MEASURES
-    return _Word(one, tuple(sorted(kinds(one))), member(one), tells, naming(word) or mixed, everyday(word))
+    return _Word(
+        one, tuple(sorted(kinds(one))), member(one), tells, tells and (naming(word) or mixed), everyday(word)
+    )
 
 
 def _tier(found: tuple[Token, ...], at: int) -> bool:
@@ -87,9 +83,9 @@ def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
     token, surface = found[at], found[at].surface
     word = _word(token.word)
     # Units and days have guards of their own.
-    if token.kind == "word" and word.tells and word.named:
+    if token.kind == "word" and word.named:
         return True
-    if not cased or surface.islower():
+    if not cased:
         return False
     if token.word in _TIERS and _tier(found, at):
         return True
@@ -102,24 +98,33 @@ def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Reading:
     found = tokens(text)
-    cased = _cased(found)
-    words = ["usa" if cased and t.surface == "US" else _word(t.word).canonical for t in found]
+    known = [_word(token.word) for token in found]
+    cased = None
+    names: dict[str, None] = {}
     closed: dict[str, Counter[str]] = {}
-    for word in words:
-        known = _word(word)
-        for kind in known.kinds:
-            closed.setdefault(kind, Counter())[known.member] += 1
-    names = [words[at] for at in range(len(found)) if _is_name(found, at, cased)]
-    return _Reading(tuple(dict.fromkeys(names)), tuple(words), closed)
+    for at, (token, word) in enumerate(zip(found, known, strict=True)):
+        for kind in word.kinds:
+            closed.setdefault(kind, Counter())[word.member] += 1
+        if token.surface.islower():
+            named = word.named and token.kind == "word"
+        else:
+            cased = _cased(found) if cased is None else cased
+            named = _is_name(found, at, cased)
+        if named:
+            names[word.canonical] = None
+    return _Reading(tuple(names), tuple([word.canonical for word in known]), closed)
 
 
 @lru_cache(maxsize=4096)
-def all_said(text: str) -> Said:
-    """Every word of the text, a thing with several names under one of them."""
+def all_said(text: str) -> frozenset[str]:
+    """Every word of the text, a thing with several names under one of them, and two neighbours as one word."""
     words = _read(text).words
-    joined = [a + b for a, b in pairwise(words)]
-    initials = "".join([t.word[:1] for t in tokens(text) if t.word not in STOP])
-    return Said(frozenset([*words, *joined]), initials, Counter(words))
+    return frozenset([*words, *[a + b for a, b in pairwise(words)]])
+
+
+@lru_cache(maxsize=4096)
+def _initials(text: str) -> str:
+    return "".join([t.word[:1] for t in tokens(text) if t.word not in STOP])
 
 
 @lru_cache(maxsize=4096)
@@ -130,16 +135,18 @@ def content(text: str) -> tuple[str, ...]:
 
 
 def _missing(name: str, asked: str, stored: str) -> bool:
-    here, there = all_said(asked), all_said(stored)
-    if name in there.words or any(same_word(name, w) and not kinds(w) & kinds(name) for w in there.words):
+    there = all_said(stored)
+    if name in there or any(same_word(name, w) and not kinds(w) & kinds(name) for w in there):
         return False
     # Typed in lower case, the country is the pronoun.
-    if name == "usa" and "us" in there.words:
+    if name == "usa" and "us" in there:
         return False
     # "SBI" and "State Bank of India" are one name, both ways.
-    if 2 < len(name) < 7 and name in there.initials:
+    if 2 < len(name) < 7 and name in _initials(stored):
         return False
-    acronyms = (n for n in _read(stored).names if 2 < len(n) < 7 and n in here.initials and n not in here.words)
+    acronyms = (
+        n for n in _read(stored).names if 2 < len(n) < 7 and n in _initials(asked) and n not in all_said(asked)
+    )
     return not any(name[0] in acronym for acronym in acronyms)
 
 
@@ -160,8 +167,8 @@ def entity(asked: str, stored: str) -> str | None:
 
 
 def _oftener(names: tuple[str, ...], here: str, there: str) -> bool:
-    more, less = all_said(here).times, all_said(there).times
-    return any(more[n] > less[n] > 0 for n in names)
+    more, less = _read(here).words, _read(there).words
+    return any(more.count(n) > less.count(n) > 0 for n in names)
 
 
 def _exchanged(a: str, b: str) -> bool:
@@ -190,6 +197,10 @@ def substitution(asked: str, stored: str) -> str | None:
     return "substitution" if exchanged and kept >= exchanged else None
 
 
+def _spare(here: list[str], there: list[str]) -> bool:
+    return len(here) > len(set(here)) or not set(here).issubset(there)
+
+
 def _more(word: str, here: list[str], there: list[str]) -> bool:
     return here.count(word) > there.count(word)
 
@@ -212,10 +223,15 @@ def _align(a: str, b: str) -> tuple[int, int]:
     left, right = left[: len(left) - tail], right[: len(right) - tail]
     if not left or not right or max(len(left), len(right)) > _ALIGNED:
         return 0, 0
+    # Nothing is exchanged where one says all that the other says.
+    if not _spare(left, right) or not _spare(right, left):
+        return 0, 0
+    lefts, rights = all_said(a), all_said(b)
+    free = [word for word in left if word not in rights]
     # One name for both of a pair of alike words lets the alignment step over synonyms.
     for at, word in enumerate(right):
-        if word not in all_said(a).words:
-            right[at] = next((w for w in left if w not in all_said(b).words and alike(w, word)), word)
+        if word not in lefts:
+            right[at] = next((w for w in free if alike(w, word)), word)
     kept, exchanged = head + tail, 0
     for tag, i, j, k, m in _edits(left, right):
         if tag == "equal":

@@ -146,15 +146,18 @@ def mirrored(word: str) -> tuple[str, ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=16384)
+def turns(word: str) -> frozenset[str]:
+    """The stems of all that would be an opposite of the word by its form alone."""
+    base = bared(word)
+    return frozenset(map(stem, (*mirrored(word), *(() if base is None else (base,)))))
+
+
 def denied(here: Counter[str], there: Counter[str]) -> bool:
     """Does one text say "unpaid", "prepaid" where the other says "paid", "postpaid"? Words as they were typed."""
     more, less = here - there, there - here
     bases = {stem(word) for word in less}
-    return any(
-        ((base := bared(word)) is not None and stem(base) in bases)
-        or any(stem(other) in bases for other in mirrored(word))
-        for word in more
-    )
+    return any(not turns(word).isdisjoint(bases) for word in more)
 
 
 def particles(found: Iterable[Token]) -> Counter[tuple[str, str]]:

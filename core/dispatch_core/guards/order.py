@@ -46,6 +46,11 @@ def _line(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
+def _size(text: str) -> int:
+    return sum([token.word not in _ARTICLES for token in tokens(text)])
+
+
+@lru_cache(maxsize=4096)
 def _bag(text: str) -> tuple[str, ...]:
     return tuple(sorted(_line(text)))
 
@@ -140,8 +145,10 @@ def order(asked: str, stored: str) -> str | None:
     """``swap``: the very same words, but in another order, and not just a phrase moved as a whole."""
     if not english(asked, stored):
         return None
+    if _size(asked) != _size(stored):
+        return None
     a, b = _line(asked), _line(stored)
-    if a == b or len(a) != len(b) or len(a) > _LONGEST or _bag(asked) != _bag(stored):
+    if a == b or len(a) > _LONGEST or _bag(asked) != _bag(stored):
         return None
     exchanges = _exchanges(a, b)
     if exchanges:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from dispatch_core.guards.numerals import read_numbers
 from dispatch_core.guards.reading import Token, scan
+from dispatch_core.guards.words import stem
 
 _PHRASES = {
     tuple(spoken.split()): joined
@@ -174,3 +175,9 @@ def tokens(text: str) -> tuple[Token, ...]:
 def said(text: str) -> frozenset[str]:
     """The words of its tokens. A guard none of whose words is among them need not read the text."""
     return frozenset([token.word for token in tokens(text)])
+
+
+@lru_cache(maxsize=4096)
+def stems(text: str) -> frozenset[str]:
+    """The stems of its words."""
+    return frozenset(map(stem, said(text)))

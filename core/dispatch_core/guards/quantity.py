@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from dispatch_core.guards.figures import MEASURES
 from dispatch_core.guards.lexicon import alike
-from dispatch_core.guards.phrases import said, tokens
+from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -69,11 +69,6 @@ def _quantities(text: str) -> Counter[str]:
 
 
 @lru_cache(maxsize=4096)
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(map(stem, said(text)))
-
-
-@lru_cache(maxsize=4096)
 def _alternatives(text: str) -> frozenset[tuple[str, str]]:
     """What stands before and behind an "or"."""
     if "or" not in said(text):
@@ -115,7 +110,7 @@ def quantifier(asked: str, stored: str) -> str | None:
         if any((x in more and y in less) or (y in more and x in less) for x, y in _APART):
             return "quantifier"
     a_pairs, b_pairs = _alternatives(asked), _alternatives(stored)
-    narrowed = (a_pairs and not b_pairs and _narrowed(a_pairs, _stems(stored))) or (
-        b_pairs and not a_pairs and _narrowed(b_pairs, _stems(asked))
+    narrowed = (a_pairs and not b_pairs and _narrowed(a_pairs, stems(stored))) or (
+        b_pairs and not a_pairs and _narrowed(b_pairs, stems(asked))
     )
     return "quantifier" if narrowed else None

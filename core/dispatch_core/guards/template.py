@@ -20,13 +20,16 @@ def _sentences(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((" ".join(folded(p).split()).rstrip(" .?!:;"), p) for p in pieces if p)
 
 
+@lru_cache(maxsize=4096)
+def _several(text: str) -> bool:
+    return _JOINT.search(text.strip()) is not None
+
+
 def rest(asked: str, stored: str) -> tuple[str, str] | None:
     """Both texts without the sentences they share, or None where they share little, or one says nothing else."""
-    if min(len(asked), len(stored)) <= _SHARED:
+    if min(len(asked), len(stored)) <= _SHARED or not (_several(asked) and _several(stored)):
         return None
     a, b = _sentences(asked), _sentences(stored)
-    if len(a) == 1 or len(b) == 1:
-        return None
     shared = Counter(key for key, _ in a) & Counter(key for key, _ in b)
     if sum(len(key) * times for key, times in shared.items()) < _SHARED:
         return None
