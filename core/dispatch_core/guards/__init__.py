@@ -51,11 +51,11 @@ ENGLISH: tuple[Guard, ...] = (
     quantity.quantifier,
     names.entity,
     casing.casing,
+    names.substitution,
+    constraint.constraint,
     swap.swap,
     roles.roles,
     order.order,
-    names.substitution,
-    constraint.constraint,
 )
 CHINESE: tuple[Guard, ...] = (
     chinese.negation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import pairwise
@@ -41,7 +41,7 @@ _ALIGNED = 80
 class _Reading(NamedTuple):
     names: tuple[str, ...]
     words: tuple[str, ...]  # one for each token
-    closed: dict[str, Counter[str]]
+    closed: Mapping[str, Sequence[str]]  # the members of each kind
 
 
 def _acronym(surface: str) -> bool:
@@ -101,10 +101,10 @@ def _read(text: str) -> _Reading:
     known = [_word(token.word) for token in found]
     cased = None
     names: dict[str, None] = {}
-    closed: dict[str, Counter[str]] = {}
+    closed: dict[str, list[str]] = {}
     for at, (token, word) in enumerate(zip(found, known, strict=True)):
         for kind in word.kinds:
-            closed.setdefault(kind, Counter())[word.member] += 1
+            closed.setdefault(kind, []).append(word.member)
         if token.surface.islower():
             named = word.named and token.kind == "word"
         else:
@@ -161,7 +161,8 @@ def entity(asked: str, stored: str) -> str | None:
     if a.names and b.names and _oftener(a.names, asked, stored) and _oftener(b.names, stored, asked):
         return "entity"
     for kind in a.closed.keys() & b.closed.keys():
-        if a.closed[kind] - b.closed[kind] and b.closed[kind] - a.closed[kind]:
+        here, there = Counter(a.closed[kind]), Counter(b.closed[kind])
+        if here - there and there - here:
             return "entity"
     return None
 

@@ -103,8 +103,17 @@ _VERB_FORMS = {
     "giving": "give", "gave": "give", "setting": "set", "working": "work", "finding": "find", "found": "find",
     "calling": "call", "called": "call", "putting": "put", "taking": "take", "checking": "check",
 }  # fmt: skip
-# Any other word begins no phrase.
+# Any other word begins no phrase, and most of these only before certain others.
 _STARTS = {*_HEADS, *_VERB_FORMS, *_SPLIT_VERBS, "non"}
+_SECONDS = {head: frozenset(p[1] for p in _PHRASES if p[0] == head and len(p) > 1) for head in _HEADS}
+_ANYWHERE = {word for word in _STARTS if _VERB_FORMS.get(word, word) in _SPLIT_VERBS or (word,) in _PHRASES} | {"non"}
+
+
+def _may_begin(found: list[Token], at: int) -> bool:
+    word = found[at].word
+    if word in _ANYWHERE:
+        return True
+    return at + 1 < len(found) and found[at + 1].word in _SECONDS.get(_VERB_FORMS.get(word, word), ())
 
 
 def _joined(found: list[Token], at: int) -> tuple[str, int] | None:
@@ -140,7 +149,7 @@ def _join(found: list[Token]) -> list[Token]:
         if at in dropped:
             at += 1
             continue
-        if token.word not in _STARTS:
+        if token.word not in _STARTS or not _may_begin(found, at):
             out.append(token)
             at += 1
             continue
