@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import PARTICLES, denied, particles, stance, turned, turns
+from dispatch_core.guards.opposites import denied, particles, stance, turned, turns
 from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
@@ -101,10 +101,7 @@ def negation(asked: str, stored: str) -> str | None:
 class _Sides(NamedTuple):
     taken: Mapping[tuple[int, bool], int]  # how often the text takes which side of which pair
     others: frozenset[str]  # the stems of what its words would be without a denying prefix, or with the opposite one
-    particles: Counter[tuple[str, str]]
-
-
-_NO_PARTICLES: Counter[tuple[str, str]] = Counter()
+    particles: Sequence[tuple[str, str]]
 
 
 @lru_cache(maxsize=4096)
@@ -124,7 +121,7 @@ def _opposites(text: str) -> _Sides:
                     for key in taken.keys() | sides("with") | sides("without")
                 }
     others = frozenset().union(*[turns(t.word) for t in found if t.kind == "word"])
-    return _Sides(taken, others, particles(found) if not said(text).isdisjoint(PARTICLES) else _NO_PARTICLES)
+    return _Sides(taken, others, particles(found))
 
 
 @lru_cache(maxsize=4096)
@@ -146,7 +143,8 @@ def antonym(asked: str, stored: str) -> str | None:
     maybe = not a.others.isdisjoint(stems(stored)) or not b.others.isdisjoint(stems(asked))
     if maybe and (denied(_counted(asked), _counted(stored)) or denied(_counted(stored), _counted(asked))):
         return "antonym"
-    return "antonym" if a.particles and b.particles and turned(a.particles, b.particles) else None
+    told = a.particles and b.particles and a.particles != b.particles
+    return "antonym" if told and turned(a.particles, b.particles) else None
 
 
 def _opposed(here: Mapping[tuple[int, bool], int], there: Mapping[tuple[int, bool], int]) -> bool:

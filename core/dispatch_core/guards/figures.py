@@ -116,7 +116,7 @@ def _read(text: str) -> tuple[Token, ...]:
 def _amounts(text: str) -> _Amounts:
     found = _read(text)
     units = frozenset([_UNITS[t.word] for t in found if t.word in _UNITS and len(t.word) > 1])
-    if not any(t.kind == "number" for t in found):
+    if "number" not in [t.kind for t in found]:
         return _NO_AMOUNTS._replace(units=units) if units else _NO_AMOUNTS
     hard, soft = Counter[str](), Counter[str]()
     unit_of: dict[str, frozenset[str]] = {}

@@ -58,7 +58,7 @@ class _Word(NamedTuple):
     canonical: str
     kinds: tuple[str, ...]
     member: str
-    tells: bool
+    tells: bool  # may it be a name with a capital letter?
     named: bool  # it tells, and is a name however typed: of a closed class, or letters with figures
     everyday: bool
 
@@ -67,7 +67,7 @@ class _Word(NamedTuple):
 def _word(word: str) -> _Word:
     mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
     one = canonical(word)
-    tells = word not in STOP and word not in MEASURES
+    tells = (word not in STOP and word not in MEASURES) or word in _TIERS
     return _Word(
         one, tuple(sorted(kinds(one))), member(one), tells, tells and (naming(word) or mixed), everyday(word)
     )
@@ -89,7 +89,13 @@ def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
         return False
     if token.word in _TIERS and _tier(found, at):
         return True
-    if token.kind != "word" or not word.tells or word.everyday or (at and found[at - 1].word in _GREETING):
+    if (
+        token.kind != "word"
+        or token.word in STOP
+        or token.word in MEASURES
+        or word.everyday
+        or (at and found[at - 1].word in _GREETING)
+    ):
         return False
     shaped = _acronym(surface) or (surface[1:] != surface[1:].lower() and not surface.isupper())
     return shaped or (surface[:1].isupper() and not token.sentence)
@@ -105,7 +111,7 @@ def _read(text: str) -> _Reading:
     for at, (token, word) in enumerate(zip(found, known, strict=True)):
         for kind in word.kinds:
             closed.setdefault(kind, []).append(word.member)
-        if token.surface.islower():
+        if not word.tells or token.surface.islower():
             named = word.named and token.kind == "word"
         else:
             cased = _cased(found) if cased is None else cased

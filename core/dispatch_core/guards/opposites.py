@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 from dispatch_core.guards.reading import Token
 from dispatch_core.guards.words import stem, word_set
@@ -160,21 +159,19 @@ def denied(here: Counter[str], there: Counter[str]) -> bool:
     return any(not turns(word).isdisjoint(bases) for word in more)
 
 
-def particles(found: Iterable[Token]) -> Counter[tuple[str, str]]:
+def particles(found: Sequence[Token]) -> list[tuple[str, str]]:
     """The verbs, or what stands between, with the particle behind them: (zoom, in)."""
-    return Counter(
-        [
-            (stem(last.word), token.word)
-            for last, token in pairwise(found)
-            if token.word in PARTICLES and last.word and not token.clause
-        ]
-    )
+    return [
+        (stem(found[at - 1].word), token.word)
+        for at, token in enumerate(found)
+        if at and token.word in PARTICLES and found[at - 1].word and not token.clause
+    ]
 
 
-def turned(here: Counter[tuple[str, str]], there: Counter[tuple[str, str]]) -> bool:
+def turned(here: Sequence[tuple[str, str]], there: Sequence[tuple[str, str]]) -> bool:
     """Does a verb that goes in here go out there?"""
-    less = there - here
-    return any((verb, PARTICLES[particle]) in less for verb, particle in here - there)
+    less = Counter(there) - Counter(here)
+    return any((verb, PARTICLES[particle]) in less for verb, particle in Counter(here) - Counter(there))
 
 
 def stance(found: tuple[Token, ...], at: int) -> str:

@@ -9,7 +9,7 @@ from dispatch_core.guards.lexicon import name
 from dispatch_core.guards.names import STOP
 from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english
-from dispatch_core.guards.swap import CONNECTORS, EMPTY, SYMMETRIC
+from dispatch_core.guards.swap import CONNECTORS, EMPTY, SYMMETRIC, symmetric
 from dispatch_core.guards.words import stem, word_set
 
 SUBJECT = {"me": "i", "him": "he", "them": "they", "us": "we", "whom": "who"}
@@ -156,13 +156,9 @@ def order(asked: str, stored: str) -> str | None:
         first = next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
         return None if any(_even(words, first, *exchange) for exchange in exchanges) else "swap"
     same = _content(asked) == _content(stored) or len(_content(asked)) != len(_content(stored))
-    if same or _coordinated(asked, stored) or _symmetric(asked) or _moved(asked, stored):
+    if same or _coordinated(asked, stored) or symmetric(asked) or _moved(asked, stored):
         return None
     return "swap"
-
-
-def _symmetric(text: str) -> bool:
-    return any(stem(word) in SYMMETRIC for word in said(text))
 
 
 def _sorted_pairs(text: str) -> list[str]:

@@ -40,6 +40,7 @@ _FIGURE = r"""
 _WORD = r"(?P<alnum>[^\W_]*[^\W\d_]-?\d[^\W_]*)|(?P<word>[^\W_]+(?:'[^\W_]+)*)|(?P<stop>[.?!:;,()\[\]\n–—…|])"
 _TOKEN = re.compile(f"{_CODE}|(?P<mixed>\\d+[A-Za-z]+\\d\\w*)|{_FIGURE}|{_WORD}", re.VERBOSE)
 # What may stand apart from its figure by a blank, and a stop that is a blank.
+_SIMPLE = re.compile(r"[A-Za-z0-9 ,.?!'-]*")
 _APART = re.compile(r"[$€£¥₹%\n]")
 _SHORT = 40
 _NAME_AND_NUMBER = re.compile(r"([^\W\d_]{2,})-?(\d+)")
@@ -164,9 +165,8 @@ _known_piece = lru_cache(maxsize=16384)(_piece)
 
 def scan(text: str) -> list[Token]:
     """The tokens as they were typed, contractions opened."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    text = text.translate(_STRAIGHT)
+    if not _SIMPLE.fullmatch(text):
+        text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
     # Word by word, as most words were read before; but "5 %" is one figure, and the end of a line is a stop.
     pieces = [text] if _APART.search(text) else text.split()
     found: list[Token] = []

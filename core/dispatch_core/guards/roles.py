@@ -27,6 +27,7 @@ _ALIKE_BOTH_WAYS = frozenset(map(name, word_set("mean cost happen look sound wei
 _WHERE = word_set("from in for at")
 _NO_VERBS = {*CONNECTORS, *AUXILIARIES, *_PERSON_WORDS, *_DETERMINERS, *WH, "not", "and", "or"}
 _OWNED = re.compile(r"([^\W\d_]+)'s ([^\W\d_]+)")
+_STOP = ","
 _LONGEST = 60
 
 
@@ -36,6 +37,8 @@ def _doers(found: tuple[Token, ...]) -> tuple[str, ...]:
     role, before, urged = False, "", False
     for at, token in enumerate(found):
         word = token.word
+        if token.clause and out:
+            out.append(_STOP)
         urged = (urged or stem(word) in _URGING) and not token.clause
         who = person(found, at) if word in _PERSON_WORDS else ""
         if who and before not in CONNECTORS:
@@ -60,7 +63,7 @@ def _line(text: str) -> tuple[str, ...]:
 
 def _once(words: tuple[str, ...]) -> list[str]:
     times = Counter(words)
-    return [word for word in words if times[word] == 1]
+    return [word for word in words if times[word] == 1 and word != _STOP]
 
 
 @lru_cache(maxsize=4096)
@@ -97,7 +100,9 @@ def _threes(text: str) -> frozenset[tuple[str, str, str]]:
     """A verb between two that may act, one of them a pronoun."""
     line = _line(text)
     threes = zip(line, line[1:], line[2:], strict=False)
-    return frozenset((x, verb, y) for x, verb, y in threes if verb not in PERSONS and not PERSONS.isdisjoint((x, y)))
+    return frozenset(
+        three for three in threes if three[1] not in PERSONS and not PERSONS.isdisjoint(three) and _STOP not in three
+    )
 
 
 def _exchanged_doers(asked: str, stored: str) -> bool:
@@ -105,15 +110,18 @@ def _exchanged_doers(asked: str, stored: str) -> bool:
     threes, others = _threes(asked), _threes(stored)
     if any((y, verb, x) in others and (y, verb, x) not in threes for x, verb, y in threes - others):
         return True
-    places = {word: at for at, word in enumerate(_once(_line(stored)))}
-    both = [word for word in _once(_line(asked)) if word in places]
+    here, there = _line(asked), _line(stored)
+    places = {word: there.index(word) for word in _once(there)}
+    both = [word for word in _once(here) if word in places]
     if len(both) > _LONGEST or PERSONS.isdisjoint(both):
         return False
     for at in range(len(both) - 2):
-        window = both[at : at + 3]
+        first, verb, last = both[at : at + 3]
+        begin, end = places[last], places[first]
         # Next to each other in both texts, but for an object: "I fire my boss", "my boss fires me".
-        order = [places[word] for word in window]
-        if order[0] > order[1] > order[2] and window[1] not in PERSONS and order[0] - order[2] <= 3:
+        if verb in PERSONS or not end > places[verb] > begin >= end - 3:
+            continue
+        if _STOP not in there[begin:end] and _STOP not in here[here.index(first) : here.index(last)]:
             return True
     return False
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dispatch_core.guards.english import AUXILIARIES
 from dispatch_core.guards.lexicon import name
 from dispatch_core.guards.names import STOP
-from dispatch_core.guards.phrases import said, tokens
+from dispatch_core.guards.phrases import stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -53,7 +53,7 @@ class _Roles(NamedTuple):
 @lru_cache(maxsize=4096)
 def symmetric(text: str) -> bool:
     """Does the text say of two things what holds both ways?"""
-    return any(stem(word) in SYMMETRIC for word in said(text))
+    return not SYMMETRIC.isdisjoint(stems(text))
 
 
 @lru_cache(maxsize=4096)

@@ -87,9 +87,13 @@ def stem(word: str) -> str:
     return root
 
 
+# They only end like one.
+_NO_COMPARATIVES = word_set("shower letter poster counter folder matter meter corner founder request interest forest")
+
+
 def positive(word: str) -> str:
     """The stem of an adjective whose comparative this may be: ``positive("cheapest") == stem("cheap")``."""
-    for ending in ("est", "er"):
+    for ending in ("est", "er") if word not in _NO_COMPARATIVES else ():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             base = word.removesuffix(ending)
             return stem(base[:-1] if base[-1] == base[-2] else base)
