@@ -119,6 +119,10 @@ SAME = [
     ("When did World War II start?", "When did the Second World War begin?"),
     ("How do I get a US visa from India?", "How can an Indian get a US visa?"),
     ("My mother thinks I am lazy. What should I do?", "What should I do if my mother thinks I'm lazy?"),
+    ("What is there to see in Rome in May?", "In May, what is there to see in Rome?"),
+    ("How often should I dust the books during winter?", "During winter, how often should I dust the books?"),
+    ("Am I too old to start at 30?", "At 30, am I too old to start?"),
+    ("What is best for a family with a small car?", "With a small car, what is best for a family?"),
     ("Is it safe for children to swim here?", "Is it safe to swim here for children?"),
 ]
 

@@ -36,6 +36,8 @@ def _objects(text: str) -> frozenset[_Object]:
     head, waiting = "", ""
     found = tokens(text)
     for token, after in zip_longest(found, found[1:]):
+        if token.clause:
+            head = waiting = ""
         if token.word in CONNECTORS:
             waiting = token.word
         elif token.word not in EMPTY or token.kind == "number":
@@ -43,7 +45,7 @@ def _objects(text: str) -> frozenset[_Object]:
             if waiting and _narrows(token) and not (after and after.kind == "number"):
                 out.append(_Object(head, waiting, token.word))
             head, waiting = name(token.word), ""
-        elif token.clause or token.word in {"i", "you", "we", "he", "she", "they", "it"}:
+        elif token.word in {"i", "you", "we", "he", "she", "they", "it"}:
             waiting = ""
     return frozenset(out)
 

@@ -158,7 +158,7 @@ def _dated(found: tuple[Token, ...], at: int) -> bool:
     before = found[at - 1] if at else None
     numbered = any(0 <= n < len(found) and found[n].kind == "number" for n in (at - 1, at + 1))
     if word in {"am", "pm"}:
-        return before is not None and before.kind == "number"
+        return before is not None and before.kind == "number" and not found[at].clause
     if word in {"may", "march"}:
         return numbered or (before is not None and before.word in _DATED)
     return before is None or before.word != "good"

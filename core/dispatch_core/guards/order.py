@@ -15,6 +15,7 @@ from dispatch_core.guards.words import stem, word_set
 SUBJECT = {"me": "i", "him": "he", "them": "they", "us": "we", "whom": "who"}
 PERSONS = word_set("i you he she they we")
 WH = word_set("what which when where who whom whose why how if because while that")
+_BEFORE_PHRASES = CONNECTORS | WH | word_set("during under above below between among around near about since until")
 _COORDINATION = word_set("and or vs versus nor")
 _ARTICLES = word_set("a an the")
 _BEING = word_set("be is are was were am")
@@ -23,6 +24,10 @@ _EVEN = _COORDINATION | _BEING | word_set("from to with of between as than")
 _ADVERBS = MEASURES | word_set("""
     please today now currently often usually soon here there home online all both only always twice once again each
     together first still already just also too ever never instead why how
+    """)
+_NO_ADVERBS = word_set("""
+    family reply apply supply belly rally ally bully jelly assembly butterfly anomaly monopoly fly july italy lily
+    multiply comply rely
     """)
 _LONGEST = 60
 
@@ -65,8 +70,8 @@ def _phrases(text: str) -> tuple[tuple[str, ...], ...]:
     """The words in phrases that may be moved as a whole: behind a preposition, a comma, a question word."""
     out: list[list[str]] = [[]]
     for token in tokens(text):
-        adverb = token.word in _ADVERBS or token.word.endswith("ly")
-        if token.clause or token.word in CONNECTORS or token.word in WH or adverb:
+        adverb = token.word in _ADVERBS or (token.word.endswith("ly") and token.word not in _NO_ADVERBS)
+        if token.clause or token.word in _BEFORE_PHRASES or adverb:
             out.append([])
         if adverb:
             out[-1].append(token.word)
@@ -81,7 +86,7 @@ def _behind(found: tuple[Token, ...]) -> set[int]:
     out, number, behind = set(), 0, False
     for token in found:
         content = token.word not in EMPTY and token.kind != "number"
-        behind = token.word in CONNECTORS or (behind and not content and not token.clause)
+        behind = token.word in _BEFORE_PHRASES or (behind and not content and not token.clause)
         if content:
             number += 1
         elif behind:

@@ -92,6 +92,8 @@ def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
     last: str | None = None
     waiting: tuple[str, str] | None = None
     for token in found:
+        if token.clause:
+            last = waiting = None
         if token.word in CONNECTORS:
             waiting = (last, token.word) if last else None
         elif token.word not in STOP:
