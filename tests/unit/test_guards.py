@@ -94,16 +94,6 @@ REFUSED = [
     ("How do I clean a leather sofa?", "How do I clean a velvet sofa?", "substitution"),
     ("How do I peel a mango?", "How do I peel a pineapple?", "substitution"),
     ("Who wrote the national anthem?", "Who wrote the national constitution?", "substitution"),
-    # swap
-    ("How do I get from Oxford to Bristol?", "How do I get from Bristol to Oxford?", "swap"),
-    ("How do I convert pdf to word?", "How do I convert word to pdf?", "swap"),
-    ("Is tea better than coffee?", "Is coffee better than tea?", "swap"),
-    ("Can I use butter instead of oil?", "Can I use oil instead of butter?", "swap"),
-    ("Why do cats chase dogs?", "Why do dogs chase cats?", "swap"),
-    ("How do I replace tabs with spaces?", "How do I replace spaces with tabs?", "swap"),
-    ("Cheap trains new york to los angeles", "Cheap trains los angeles to new york", "swap"),
-    ("Did Google buy YouTube?", "Was Google bought by YouTube?", "swap"),
-    ("How do I embed a video in a map?", "How do I embed a map in a video?", "swap"),
     # quotations and code
     ('What does "carpe diem" mean?', 'What does "memento mori" mean?', "quote"),
     ("How do I say 'good night' in Korean?", "How do I say 'thank you' in Korean?", "quote"),
@@ -127,38 +117,9 @@ REFUSED = [
     ("苹果怎么保存", "香蕉怎么保存", "substitution"),
     ("10公里要跑多久", "10英里要跑多久", "entity"),
     ("饭前能吃药吗", "饭后能吃药吗", "antonym"),
-    # the same words, two of them exchanged; a name and its bigger brother
-    ("Can I give you cash and get a voucher?", "Can I give you a voucher and get cash?", "swap"),
-    (
-        "What does it cost to land in Oslo and leave in Rome?",
-        "What does it cost to land in Rome and leave in Oslo?",
-        "swap",
-    ),
+    # a name and its bigger brother
     ("What is the range of the Galaxy Plus?", "What is the range of the Galaxy?", "entity"),
     ("How loud is the Vento Mini?", "how loud is the vento", "entity"),
-    # pronouns on the other side of the verb
-    ("Can my boss fire me?", "Can I fire my boss?", "swap"),
-    ("Did she call him?", "Did he call her?", "swap"),
-    ("I love you", "You love me", "swap"),
-    ("Can my employer sue me?", "Can I sue my employer?", "swap"),
-    ("Does my landlord owe me money?", "Do I owe my landlord money?", "swap"),
-    ("Why does he ignore me?", "Why do I ignore him?", "swap"),
-    ("Did they email us?", "Did we email them?", "swap"),
-    # who did it, and to whom it was done
-    ("Who killed Hamlet?", "Who did Hamlet kill?", "swap"),
-    ("Which company acquired Slack?", "Which company did Slack acquire?", "swap"),
-    ("Who called my sister?", "Who did my sister call?", "swap"),
-    ("What causes inflation?", "What does inflation cause?", "swap"),
-    ("What eats spiders?", "What do spiders eat?", "swap"),
-    ("Who can sue the landlord?", "Who can the landlord sue?", "swap"),
-    # the very same words in another order
-    ("Are all cats mammals?", "Are all mammals cats?", "swap"),
-    ("Is every square a rectangle?", "Is every rectangle a square?", "swap"),
-    ("Who is my father's mother?", "Who is my mother's father?", "swap"),
-    ("What is my wife's sister called?", "What is my sister's wife called?", "swap"),
-    ("Are red mushrooms poisonous?", "Are poisonous mushrooms red?", "swap"),
-    ("What is a house boat?", "What is a boat house?", "swap"),
-    ("Can a nurse replace a doctor?", "Can a doctor replace a nurse?", "swap"),
     # quantifiers and alternatives
     ("Are some items refundable?", "Are all items refundable?", "quantifier"),
     ("Are most plans refundable?", "Are all plans refundable?", "quantifier"),
@@ -242,10 +203,6 @@ REFUSED = [
 ]
 
 ALLOWED = [
-    # the same words, a phrase moved or two things coordinated
-    ("What are the opening hours in Ghent?", "In Ghent, what are the opening hours?"),
-    ("Which is cheaper, tea or coffee?", "Which is cheaper, coffee or tea?"),
-    ("Do you sell bikes and helmets?", "Do you sell helmets and bikes?"),
     ("What does Premium cost?", "what does premium cost"),
     # politeness, contractions, case, punctuation
     ("How do I reset my password?", "how can i reset my password"),
@@ -327,12 +284,6 @@ ALLOWED = [
     ("Does pay pal charge fees?", "Does PayPal charge fees?"),
     ("What Is The Best Way To Learn Drawing?", "What is the best way to learn drawing?"),
     ("Is Node.js single threaded?", "Is node single threaded?"),
-    # roles that do not matter
-    ("What is the difference between tea and coffee?", "What is the difference between coffee and tea?"),
-    ("How far is Leeds from York?", "How far is York from Leeds?"),
-    ("Python vs Ruby", "ruby vs python"),
-    ("Can I mix bleach and vinegar?", "Can I mix vinegar and bleach?"),
-    ("Which is taller, a giraffe or an elephant?", "Which is taller, an elephant or a giraffe?"),
     # question words that agree
     ("Where can I buy bitcoin?", "How can I buy bitcoin?"),
     ("What time does the shop open?", "When does the shop open?"),
@@ -356,21 +307,6 @@ ALLOWED = [
     ("在哪儿买邮票", "哪里可以购买邮票"),
     ("不知道怎么登录", "怎么登录"),
     ("iphone怎么截图", "iPhone 怎么截图？"),
-    # persons and objects that keep their roles
-    ("Why did you charge me twice?", "Why was I charged twice?"),
-    ("Can you send me the invoice?", "Can you send the invoice to me?"),
-    ("How do I give my colleague access?", "How do I give access to my colleague?"),
-    ("Can my wife use my card?", "Can my card be used by my wife?"),
-    ("Which companies did Google buy?", "Which companies were bought by Google?"),
-    ("Which features does the pro plan include?", "Which features are included in the pro plan?"),
-    ("What does inflation mean?", "What means inflation?"),
-    ("Who should I contact about billing?", "Who do I contact about billing?"),
-    ("Why is my screen black after the update?", "After the update my screen is black, why?"),
-    ("Is Paris the capital of France?", "Is the capital of France Paris?"),
-    ("What free monthly trials do you have?", "What monthly free trials do you have?"),
-    ("Are you open today?", "Today are you open?"),
-    ("How do I quickly sort a list?", "How do I sort a list quickly?"),
-    ("Who is the CEO of Apple?", "Who is Apple's CEO?"),
     # quantifiers and alternatives that change nothing
     ("Do you have any vegan options?", "Do you have vegan options?"),
     ("Does the app work on all devices?", "Does the app work on every device?"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import english
 from dispatch_core.guards.words import word_set
 
@@ -17,9 +17,9 @@ _TWO_WORDS = word_set("""
 @lru_cache(maxsize=4096)
 def _cased(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """The words set with a capital inside a sentence, and in lower case; neither where capitals tell nothing."""
-    found = [t for t in tokens(text) if t.kind == "word" and t.surface]
-    if not any(t.word in _TWO_WORDS for t in found):
+    if _TWO_WORDS.isdisjoint(said(text)):
         return frozenset(), frozenset()
+    found = [t for t in tokens(text) if t.kind == "word" and t.surface]
     capitals = sum(t.surface[0].isupper() for t in found)
     if not capitals or 2 * capitals > len(found) + 2:
         return frozenset(), frozenset()

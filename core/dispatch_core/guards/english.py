@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import denied, particles, stance, turned
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.opposites import denied, particles, stance, turned, turns
+from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -21,12 +22,19 @@ _SUBJECTS = word_set("""
     """)
 _NEGATIONS = word_set("""
     not never no without none nothing nobody nowhere neither except avoid prevent lack lacks lacking lacked
+    hardly barely scarcely
     """)
 _NEGATIVE = word_set("""
+    avoid avoids avoided avoiding prevent prevents prevented preventing
     unable impossible unavailable illegal invalid incorrect inaccessible nonexistent
     """)
 # Said of what did not happen: "payment failed" is "payment did not go through".
 _FAILED = word_set("fail failed fails failing declined rejected")
+# "Stop the dog from barking", "refuse to pay", "keep the milk from boiling over".
+_STOPPING = word_set("stop stopping quit quitting")
+_REFUSING = word_set("refuse refuses refused refusing forget forgets forgot decline declines")
+_KEEPING = word_set("keep keeps keeping kept")
+DENYING = _NEGATIONS | _NEGATIVE | _FAILED | _STOPPING | _REFUSING | _KEEPING
 # Phrases whose negation word denies nothing about the question.
 _IDLE = tuple(
     tuple(idiom.split())
@@ -54,25 +62,35 @@ def _interrogative(found: tuple[Token, ...], at: int) -> bool:
     return opening and at + 1 < len(found) and found[at + 1].word in _SUBJECTS
 
 
+def _hinders(word: str, after: list[str]) -> bool:
+    """Does the verb deny the next: "stop smoking", not "the bus stop"; "forget to pay", not "forget the keys"?"""
+    if word in _STOPPING:
+        return any(other.endswith("ing") for other in after[:4])
+    if word in _REFUSING:
+        return after[:1] == ["to"]
+    return word in _KEEPING and any(one == "from" and two.endswith("ing") for one, two in pairwise(after))
+
+
 def _negates(found: tuple[Token, ...], at: int) -> bool:
     word = found[at].word
     if found[at].kind != "word":
         return False
-    if word in _NEGATIVE or word in _FAILED or stem(word) in {"avoid", "prevent"}:
+    if word in _NEGATIVE or word in _FAILED:
         return True
-    if word in {"stop", "stopping", "quit", "quitting"}:
-        # "Stop the dog from barking", "stop smoking"; not "the bus stop".
-        return any(t.word.endswith("ing") for t in found[at + 1 : at + 5])
+    if word not in _NEGATIONS:
+        return _hinders(word, [t.word for t in found[at + 1 : at + 7]])
     if word == "no" and at + 1 < len(found) and found[at + 1].kind == "number":
         return False
     coordinated = at > 0 and found[at - 1].word in {"and", "or", "nor"}
-    return word in _NEGATIONS and not coordinated and not _interrogative(found, at) and not _idle(found, at)
+    return not coordinated and not _interrogative(found, at) and not _idle(found, at)
 
 
 @lru_cache(maxsize=4096)
 def _negative(text: str) -> bool:
+    if DENYING.isdisjoint(said(text)):
+        return False
     found = tokens(text)
-    return sum(_negates(found, at) for at in range(len(found))) % 2 == 1
+    return sum([_negates(found, at) for at, token in enumerate(found) if token.word in DENYING]) % 2 == 1
 
 
 def negation(asked: str, stored: str) -> str | None:
@@ -81,21 +99,34 @@ def negation(asked: str, stored: str) -> str | None:
 
 
 class _Sides(NamedTuple):
-    taken: Counter[tuple[int, bool]]  # how often the text takes which side of which pair
-    words: Counter[str]
-    particles: Counter[tuple[str, str]]
+    taken: Mapping[tuple[int, bool], int]  # how often the text takes which side of which pair
+    others: frozenset[str]  # the stems of what its words would be without a denying prefix, or with the opposite one
+    particles: Sequence[tuple[str, str]]
 
 
 @lru_cache(maxsize=4096)
 def _opposites(text: str) -> _Sides:
     found = tokens(text)
-    taken = Counter(side for at, t in enumerate(found) if t.kind == "word" for side in sides(stance(found, at)))
-    # "Live with no money" is "live without money".
-    for a, b in pairwise(found):
-        if a.word == "with" and b.word == "no":
-            taken.subtract(sides("with"))
-            taken.update(sides("without"))
-    return _Sides(taken, Counter(t.word for t in found if t.kind == "word"), particles(found))
+    taken: dict[tuple[int, bool], int] = {}
+    for at, token in enumerate(found):
+        if token.kind == "word" and (its := sides(token.word) if token.word != "for" else sides(stance(found, at))):
+            for side in its:
+                taken[side] = taken.get(side, 0) + 1
+    if "no" in said(text):
+        # "Live with no money" is "live without money".
+        for a, b in pairwise(found):
+            if a.word == "with" and b.word == "no":
+                taken = {
+                    key: taken.get(key, 0) - (key in sides("with")) + (key in sides("without"))
+                    for key in taken.keys() | sides("with") | sides("without")
+                }
+    others = frozenset().union(*[turns(t.word) for t in found if t.kind == "word"])
+    return _Sides(taken, others, particles(found))
+
+
+@lru_cache(maxsize=4096)
+def _counted(text: str) -> Counter[str]:
+    return Counter([t.word for t in tokens(text) if t.kind == "word"])
 
 
 def antonym(asked: str, stored: str) -> str | None:
@@ -107,16 +138,27 @@ def antonym(asked: str, stored: str) -> str | None:
     if not english(asked, stored):
         return None
     a, b = _opposites(asked), _opposites(stored)
-    for number, side in a.taken.keys() | b.taken.keys():
-        here, there = (number, side), (number, not side)
-        if a.taken[here] > b.taken[here] and a.taken[there] < b.taken[there]:
-            return "antonym"
-    if denied(a.words, b.words) or denied(b.words, a.words):
+    if _opposed(a.taken, b.taken) or _opposed(b.taken, a.taken):
         return "antonym"
-    return "antonym" if turned(a.particles, b.particles) else None
+    maybe = not a.others.isdisjoint(stems(stored)) or not b.others.isdisjoint(stems(asked))
+    if maybe and (denied(_counted(asked), _counted(stored)) or denied(_counted(stored), _counted(asked))):
+        return "antonym"
+    told = a.particles and b.particles and a.particles != b.particles
+    return "antonym" if told and turned(a.particles, b.particles) else None
+
+
+def _opposed(here: Mapping[tuple[int, bool], int], there: Mapping[tuple[int, bool], int]) -> bool:
+    """Is one of two opposites said more often here, and the other one there?"""
+    for key, times in here.items():
+        if times > there.get(key, 0):
+            other = (key[0], not key[1])
+            if here.get(other, 0) < there.get(other, 0):
+                return True
+    return False
 
 
 _ASKING = {"when": "when", "where": "where", "who": "who", "whom": "who", "whose": "who", "why": "why", "how": "how"}
+_QUESTIONING = {*_ASKING, "what", "which", "reason", "for"}
 _DEGREES = {"much": "much", "many": "many", "long": "long", "often": "often", "far": "far", "old": "old"}
 _MEASURED = word_set("""
     big large tall high heavy deep fast wide small hot cold hard difficult easy bad good safe
@@ -130,12 +172,15 @@ _EMBEDDING = word_set("""
     know tell me explain understand idea wonder wondering see check find learn sure about show figure decide
     ask remember out and so but please hi hello hey is was on
     """)
+_WAYS = word_set("to can could should would may might must")
+_ANYBODY = word_set("i you we one 1 people someone somebody anyone anybody everyone")
+_MADE = word_set("make build do write grow find choose sell teach draw")
 _PERIODS = word_set("time minute hour day week month year")
 
 
 def _degree(words: list[str], at: int) -> frozenset[str]:
     after = words[at + 1] if at + 1 < len(words) else ""
-    then = stem(words[at + 2]) if at + 2 < len(words) else ""
+    then = words[at + 2].removesuffix("s") if at + 2 < len(words) else ""
     if after == "soon":
         return frozenset({"when", "long"})
     if after == "come":
@@ -144,8 +189,12 @@ def _degree(words: list[str], at: int) -> frozenset[str]:
         return frozenset({"long", _DEGREES[after]})
     if after in _DEGREES or after in _MEASURED:
         return frozenset({_DEGREES.get(after, after)})
-    personal = words[at + 1 : at + 2] == ["to"] or bool(set(words[at + 1 : at + 4]) & {"i", "you", "we", "one"})
-    return frozenset({"how-to"} if personal else {"how"})
+    # "How can stains be removed", "how do people save money": a way, whoever goes it.
+    way = after in _WAYS or not _ANYBODY.isdisjoint(words[at + 1 : at + 4])
+    if after in {"is", "are"} and any(w.endswith("ed") or stem(w) in _MADE for w in words[at + 2 :]):
+        # "How is it calculated?" asks how it comes about, or how to do it.
+        return frozenset({"how", "how-to"})
+    return frozenset({"how-to"} if way else {"how"})
 
 
 @lru_cache(maxsize=4096)
@@ -155,6 +204,8 @@ def _answers(text: str) -> frozenset[str]:
     words = [t.word for t in found]
     kinds: set[str] = set()
     for at, word in enumerate(words):
+        if word not in _QUESTIONING:
+            continue
         before = words[at - 1] if at else ""
         asks = found[at].clause or before in _EMBEDDING
         if word == "how" and (asks or words[at + 1 : at + 2] in (["much"], ["many"], ["long"])):
@@ -173,7 +224,7 @@ def _answers(text: str) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def _yes_or_no(text: str) -> bool:
     found = tokens(text)
-    return len(found) > 2 and found[0].word in AUXILIARIES and not any(t.word in _ASKING for t in found)
+    return len(found) > 2 and found[0].word in AUXILIARIES and said(text).isdisjoint(_ASKING)
 
 
 def question_word(asked: str, stored: str) -> str | None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.numerals import with_digits
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, has_han
 from dispatch_core.guards.words import word_set
 
@@ -31,6 +31,16 @@ _UNITS = {
     liter: liter liters litre litres ltr
     ml: milliliter milliliters millilitre millilitres
     gallon: gallon gallons
+    pint: pint pints
+    cup: cup cups
+    teaspoon: teaspoon teaspoons tsp
+    tablespoon: tablespoon tablespoons tbsp
+    mg: mg mgs milligram milligrams
+    mcg: mcg microgram micrograms
+    acre: acre acres
+    hectare: hectare hectares
+    knot: knots
+    century: century centuries
     celsius: celsius centigrade
     fahrenheit: fahrenheit
     second: sec secs second seconds
@@ -95,6 +105,9 @@ class _Amounts(NamedTuple):
     units: frozenset[str]
 
 
+_NO_AMOUNTS = _Amounts(Counter(), Counter(), {}, frozenset())
+
+
 def _read(text: str) -> tuple[Token, ...]:
     return tokens(with_digits(text)) if has_han(text) else tokens(text)
 
@@ -102,6 +115,9 @@ def _read(text: str) -> tuple[Token, ...]:
 @lru_cache(maxsize=4096)
 def _amounts(text: str) -> _Amounts:
     found = _read(text)
+    units = frozenset([_UNITS[t.word] for t in found if t.word in _UNITS and len(t.word) > 1])
+    if "number" not in [t.kind for t in found]:
+        return _NO_AMOUNTS._replace(units=units) if units else _NO_AMOUNTS
     hard, soft = Counter[str](), Counter[str]()
     unit_of: dict[str, frozenset[str]] = {}
     for at, token in enumerate(found):
@@ -111,13 +127,14 @@ def _amounts(text: str) -> _Amounts:
         after = found[at + 1].word if at + 1 < len(found) else ""
         if after in _UNITS and not found[at + 1].clause:
             unit_of[token.word] = unit_of.get(token.word, frozenset()) | {_UNITS[after]}
-    units = frozenset(_UNITS[t.word] for t in found if len(t.word) > 1 and t.word in _UNITS)
     return _Amounts(hard, soft, unit_of, units)
 
 
 def number(asked: str, stored: str) -> str | None:
     """``number``: one text has a number the other has not. 60k, 60,000 and sixty thousand are one number."""
     a, b = _amounts(asked), _amounts(stored)
+    if not a.hard and not b.hard:
+        return None
     return "number" if a.hard - (b.hard + b.soft) or b.hard - (a.hard + a.soft) else None
 
 
@@ -128,6 +145,8 @@ def _differ(a: frozenset[str], b: frozenset[str]) -> bool:
 def unit(asked: str, stored: str) -> str | None:
     """``unit``: the same number of something else (5 km, 5 miles), or an answer wanted in another unit."""
     a, b = _amounts(asked), _amounts(stored)
+    if not a.unit_of and not b.unit_of and a.units == b.units:
+        return None
     if any(_differ(a.unit_of[n], b.unit_of[n]) for n in a.unit_of.keys() & b.unit_of.keys()):
         return "unit"
     return "unit" if _differ(a.units - b.units, b.units - a.units) else None
@@ -139,14 +158,20 @@ def _dated(found: tuple[Token, ...], at: int) -> bool:
     before = found[at - 1] if at else None
     numbered = any(0 <= n < len(found) and found[n].kind == "number" for n in (at - 1, at + 1))
     if word in {"am", "pm"}:
-        return before is not None and before.kind == "number"
+        return before is not None and before.kind == "number" and not found[at].clause
     if word in {"may", "march"}:
         return numbered or (before is not None and before.word in _DATED)
     return before is None or before.word != "good"
 
 
+_UNDATED: tuple[Counter[str], bool, str] = (Counter(), False, "")
+_DATING = {*_CALENDAR, *_NOW, *_RELATIVE}
+
+
 @lru_cache(maxsize=4096)
 def _calendar(text: str) -> tuple[Counter[str], bool, str]:
+    if _DATING.isdisjoint(said(text)):
+        return _UNDATED
     found = tokens(text)
     days = Counter(_CALENDAR[t.word] for at, t in enumerate(found) if t.word in _CALENDAR and _dated(found, at))
     spans = [
@@ -160,6 +185,8 @@ def _calendar(text: str) -> tuple[Counter[str], bool, str]:
 def date(asked: str, stored: str) -> str | None:
     """``date``: other days, months or times of day; "today" may be left out, but is not "tomorrow"."""
     (a, a_now, a_span), (b, b_now, b_span) = _calendar(asked), _calendar(stored)
+    if not a and not b and a_span == b_span:
+        return None
     # "This month" need not be said; "next month" must.
     if a_span != b_span and (any(said and said[:4] != "this" for said in (a_span, b_span)) or (a_span and b_span)):
         return "date"

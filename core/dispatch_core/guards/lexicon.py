@@ -106,7 +106,17 @@ topic theme | size dimension | length duration | start origin | beginning start 
 goodbye farewell | nowadays today | gym fitness | slim thin skinny | fat obese overweight | tall high |
 short brief | summary overview | summarise summarize outline recap | write compose draft | draft write |
 letter note | poem verse | word term | phrase expression | sentence line | synonym equivalent | language tongue |
-accent pronunciation
+accent pronunciation | cost price expensive pricey | cost expense | old age | big large size huge | tall high height |
+heavy weight weigh | fast quick speed | far distance | deep depth | wide width | long length duration time |
+often frequency | die extinct death dead | exist real existence | improve raise | worth worthwhile |
+symptom sign indication | dictionary dict | integer int | string str | repository repo | configuration config |
+information info | mathematics math maths | temperature temp | document doc docs | refrigerator fridge |
+university uni | advertisement ad advert | resume cv | administrator admin | environment env | parameter param |
+marijuana weed cannabis | rotate spin | deal cope overcome | become turn | period menstruation | healthy health |
+fluent fluently | migrate immigrate emigrate | lead cause | substitute alternative replacement | extremely very |
+tired exhausted fatigued | huge enormous giant | couple pair | leak leaky | faucet tap | candy sweet |
+cookie biscuit | apartment flat condo | attorney lawyer advocate | pharmacy chemist drugstore | jumper sweater |
+torch flashlight | everybody everyone | bacterium bacteria | affect effect | exit leave quit
 """
 
 KINDS: dict[str, str] = {
@@ -207,7 +217,8 @@ def member(word: str) -> str:
 
 
 def canonical(word: str) -> str:
-    """One spelling for a thing with several names: ``canonical("american") == "usa"``."""
+    """One spelling for a thing with several names: ``canonical("american") == canonical("americans") == "usa"``."""
+    word = member(word)
     return _SAME_NAME.get(word, word)
 
 
@@ -235,6 +246,14 @@ def meanings(word: str) -> frozenset[int]:
 
 
 @lru_cache(maxsize=16384)
+def name(word: str) -> str:
+    """One key for a word, its forms and its synonyms: an exchanged synonym should not hide exchanged roles."""
+    word = canonical(word)
+    found = meanings(word)
+    return f"={min(found)}" if found else stem(word)
+
+
+@lru_cache(maxsize=16384)
 def everyday(word: str) -> bool:
     """Is it an ordinary word of the language, and so, capitalised, not a name?"""
     return (bool(meanings(word)) or bool(sides(word))) and not kinds(word)
@@ -247,4 +266,4 @@ def alike(a: str, b: str) -> bool:
     if a == b or not meanings(a).isdisjoint(meanings(b)):
         return True
     # Two members of one closed class are never typos of each other: Austria, Australia.
-    return kinds(a).isdisjoint(kinds(b)) and same_word(a, b)
+    return same_word(a, b) and kinds(a).isdisjoint(kinds(b))

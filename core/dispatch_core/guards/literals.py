@@ -6,13 +6,14 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, tokens
 
 _MARKS = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"'})
 _QUOTED = re.compile(
     r'"([^"\n]{1,200})"|`([^`\n]{1,200})`'
     r"|(?<![\w\'])\'([^\'\n]{1,200})\'(?![\w\'])|《([^》]{1,200})》"
 )
+_MARK = re.compile("[\"'`“”„«»「」《]")
 _PIECES = re.compile(r"\w+|[^\w\s.,;:!?'\"`*]+")
 
 
@@ -21,27 +22,35 @@ def _pieces(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _quoted(text: str) -> tuple[frozenset[str], str]:
-    plain = text.translate(_MARKS)
-    found = (next((g for g in m.groups() if g), "") for m in _QUOTED.finditer(plain))
-    return frozenset(p for p in map(_pieces, found) if p.strip()), _pieces(plain)
+def _quoted(text: str) -> frozenset[str]:
+    if not _MARK.search(text):
+        return frozenset()
+    found = (next((g for g in m.groups() if g), "") for m in _QUOTED.finditer(text.translate(_MARKS)))
+    return frozenset(p for p in map(_pieces, found) if p.strip())
+
+
+@lru_cache(maxsize=4096)
+def _whole(text: str) -> str:
+    return _pieces(text.translate(_MARKS))
 
 
 def quote(asked: str, stored: str) -> str | None:
     """``quote``: words quoted in one text are not in the other, quoted or not."""
-    (a, a_text), (b, b_text) = _quoted(asked), _quoted(stored)
-    missing = any(q not in b_text for q in a) or any(q not in a_text for q in b)
+    a, b = _quoted(asked), _quoted(stored)
+    missing = (a and any(q not in _whole(stored) for q in a)) or (b and any(q not in _whole(asked) for q in b))
     return "quote" if missing else None
 
 
 @lru_cache(maxsize=4096)
-def _code(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    found = tokens(text)
-    words = {t.word for t in found}
-    words |= {t.word.removesuffix("()") for t in found}
+def _code(text: str) -> frozenset[str]:
+    return frozenset([t.word for t in tokens(text) if t.kind == "code"])
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    words = {word.removesuffix("()") for word in said(text)}
     # "Amazon.com" is Amazon, "Node.js" is Node.
-    words |= {t.word.removeprefix("www.").rpartition(".")[0] for t in found if t.kind == "code"}
-    return frozenset(t.word for t in found if t.kind == "code"), frozenset(words)
+    return said(text) | words | {word.removeprefix("www.").rpartition(".")[0] for word in _code(text)}
 
 
 def _said(name: str, words: frozenset[str]) -> bool:
@@ -52,6 +61,6 @@ def _said(name: str, words: frozenset[str]) -> bool:
 
 def code(asked: str, stored: str) -> str | None:
     """``code``: an identifier, path, flag or address of one text is not in the other."""
-    (a, a_words), (b, b_words) = _code(asked), _code(stored)
-    missing = any(not _said(name, b_words) for name in a) or any(not _said(name, a_words) for name in b)
+    a, b = _code(asked), _code(stored)
+    missing = any(not _said(name, _words(stored)) for name in a) or any(not _said(name, _words(asked)) for name in b)
     return "code" if missing else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import english
 from dispatch_core.guards.words import word_set
 
@@ -16,6 +16,7 @@ _MODALS = {
     "compulsory": {_MUST}, "obliged": {_MUST}, "necessary": {_MUST},
 }  # fmt: skip
 _TO_BE_DONE = word_set("have has had having need needs needed got")
+_SAYING = {*_MODALS, *_TO_BE_DONE}
 # Behind "can you", "could someone" these ask the reader for an answer, not for a permission.
 _ASKED_OF = word_set("you u we someone somebody anyone anybody")
 _FAVOURS = word_set("""
@@ -35,9 +36,9 @@ def _polite(words: list[str], at: int) -> bool:
 @lru_cache(maxsize=4096)
 def _modals(text: str) -> frozenset[str]:
     """What the text asks for: permission, advice, duty, likelihood; empty where it makes no difference."""
-    words = [t.word for t in tokens(text)]
-    if not _INDIFFERENT.isdisjoint(words):
+    if _SAYING.isdisjoint(said(text)) or not _INDIFFERENT.isdisjoint(said(text)):
         return frozenset()
+    words = [t.word for t in tokens(text)]
     kinds: set[str] = set()
     for at, word in enumerate(words):
         if word in _MODALS and not _polite(words, at):

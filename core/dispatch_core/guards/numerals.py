@@ -30,6 +30,10 @@ _SPAN = word_set("""
     """)
 
 
+# Any other word is no number and no part of one.
+_TRIGGERS = {*_SMALL, *_SCALE, *_ORDINAL, *_ROMAN, "half", "twice", "i", "a", "an", "per", "each", "every"}
+
+
 def _number(value: Decimal | int, first: Token, soft: bool = False) -> Token:
     word = normal(format(Decimal(value), "f"))
     return first._replace(word=word, kind="number", soft=soft)
@@ -81,7 +85,12 @@ def read_numbers(found: list[Token]) -> list[Token]:
     out: list[Token] = []
     at = 0
     while at < len(found):
-        token, after = found[at], found[at + 1].word if at + 1 < len(found) else ""
+        token = found[at]
+        if token.kind == "word" and token.word not in _TRIGGERS:
+            out.append(token)
+            at += 1
+            continue
+        after = found[at + 1].word if at + 1 < len(found) else ""
         run = _run(found, at)
         if run is not None:
             value, end = run

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import lru_cache
 
 from dispatch_core.guards.reading import Token
 from dispatch_core.guards.words import stem, word_set
@@ -57,7 +58,17 @@ front-end / back-end | frontend / backend | entry entrance / exit | strength / w
 wrap / unwrap | load / unload | register enroll / unregister unenroll | pin / unpin | archive / unarchive |
 tighten / loosen | widen / narrow | strengthen / weaken | lengthen / shorten | heat / cool | melt / freeze |
 lift / lower | promote / demote | before / during | during / after | now immediately / later | optin / cancel |
-infavour support supporter / against oppose opposed opponent
+infavour support supporter / against oppose opposed opponent |
+beginner novice newbie starter / expert advanced professional | awake / asleep | sharpen / blur |
+remember / forget | attract attracted / repel repelled | natural / artificial synthetic | rural / urban |
+alive / dead | adult grownup / minor child kid | permanent / temporary | major / minor | mild / severe |
+acute / chronic | benign / malignant | truth / lie | rent lease / buy own purchase | oily / dry | spicy / bland |
+thaw / freeze | civilian / military | liberal / conservative | concave / convex | maternal / paternal |
+sunny / rainy cloudy | sour bitter / sweet | smooth / rough | tight / loose | lazy / hardworking | guilty / innocent |
+abroad overseas / home domestic | import imported / homemade | heaven / hell | lead leader / follow follower |
+whisper / shout | teach / learn | hit / miss | arrest / release | admit / deny | praise / criticize |
+include / exclude | laugh / cry | absent / present | nephew / niece | actor / actress | prince / princess |
+grandson / granddaughter | grandfather grandpa / grandmother grandma
 """
 
 _PREFIXES = ("un", "non")
@@ -76,7 +87,7 @@ _IN_ACTIVE = {
     }.items()
     for word in words.split()
 }
-_PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up"}
+PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up"}
 _STANCE = frozenset(
     map(
         stem,
@@ -87,6 +98,7 @@ _STANCE = frozenset(
 )
 
 
+@lru_cache(maxsize=16384)
 def bared(word: str) -> str | None:
     """The word without its denying prefix: ``bared("unpaid") == "paid"``."""
     if word in _IN_ACTIVE:
@@ -100,28 +112,66 @@ def bared(word: str) -> str | None:
     return None
 
 
+_MIRRORED = (
+    ("over", "under"), ("hyper", "hypo"), ("macro", "micro"), ("pre", "post"), ("up", "down"), ("in", "out"),
+    ("inter", "intra"), ("anti", "pro"), ("mono", "poly"), ("endo", "exo"), ("im", "ex"), ("in", "ex"), ("in", "de"),
+)  # fmt: skip
+_GENDERED = (
+    ("father", "mother"),
+    ("son", "daughter"),
+    ("brother", "sister"),
+    ("man", "woman"),
+    ("boy", "girl"),
+    ("men", "women"),
+)
+
+
+@lru_cache(maxsize=16384)
+def mirrored(word: str) -> tuple[str, ...]:
+    """What the word would be with the opposite prefix, or of the other sex: "overrated", "stepmother".
+
+    They need not be words; it only tells when the other text has one of them.
+    """
+    out = []
+    for pair in _MIRRORED:
+        for one, other in (pair, pair[::-1]):
+            rest = word.removeprefix(one)
+            if rest != word and len(rest) >= 3:
+                out.append(other + rest)
+    for pair in _GENDERED:
+        for one, other in (pair, pair[::-1]):
+            if word.endswith(one) and len(word) > len(one) and not (one == "man" and word.endswith("woman")):
+                out.append(word.removesuffix(one) + other)
+    return tuple(out)
+
+
+@lru_cache(maxsize=16384)
+def turns(word: str) -> frozenset[str]:
+    """The stems of all that would be an opposite of the word by its form alone."""
+    base = bared(word)
+    return frozenset(map(stem, (*mirrored(word), *(() if base is None else (base,)))))
+
+
 def denied(here: Counter[str], there: Counter[str]) -> bool:
-    """Does one text say "unpaid" where the other says "paid"? Words are counted, both as they were typed."""
+    """Does one text say "unpaid", "prepaid" where the other says "paid", "postpaid"? Words as they were typed."""
     more, less = here - there, there - here
     bases = {stem(word) for word in less}
-    return any((base := bared(word)) is not None and stem(base) in bases for word in more)
+    return any(not turns(word).isdisjoint(bases) for word in more)
 
 
-def particles(found: Iterable[Token]) -> Counter[tuple[str, str]]:
+def particles(found: Sequence[Token]) -> list[tuple[str, str]]:
     """The verbs, or what stands between, with the particle behind them: (zoom, in)."""
-    out: Counter[tuple[str, str]] = Counter()
-    last = ""
-    for token in found:
-        if token.word in _PARTICLES and last and not token.clause:
-            out[last, token.word] += 1
-        last = stem(token.word)
-    return out
+    return [
+        (stem(found[at - 1].word), token.word)
+        for at, token in enumerate(found)
+        if at and token.word in PARTICLES and found[at - 1].word and not token.clause
+    ]
 
 
-def turned(here: Counter[tuple[str, str]], there: Counter[tuple[str, str]]) -> bool:
+def turned(here: Sequence[tuple[str, str]], there: Sequence[tuple[str, str]]) -> bool:
     """Does a verb that goes in here go out there?"""
-    less = there - here
-    return any((verb, _PARTICLES[particle]) in less for verb, particle in here - there)
+    less = Counter(there) - Counter(here)
+    return any((verb, PARTICLES[particle]) in less for verb, particle in Counter(here) - Counter(there))
 
 
 def stance(found: tuple[Token, ...], at: int) -> str:

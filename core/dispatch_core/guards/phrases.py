@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from dispatch_core.guards.numerals import read_numbers
 from dispatch_core.guards.reading import Token, scan
+from dispatch_core.guards.words import stem
 
 _PHRASES = {
     tuple(spoken.split()): joined
@@ -29,7 +30,16 @@ _PHRASES = {
     fail: break down
     many: a lot of, lots of, a number of, plenty of
     can: be able to, am able to, is able to, are able to
-    insteadof: instead of, rather than, in place of
+    insteadof: instead of, rather than
+    recover: get back
+    insteadof: in place of
+    symptom: warning sign
+    motherinlaw: mother in law
+    fatherinlaw: father in law
+    sisterinlaw: sister in law
+    brotherinlaw: brother in law
+    soninlaw: son in law
+    daughterinlaw: daughter in law
     because: due to, owing to, because of, on account of
     without: with no, with out
     about: with regard to, in regards to, regarding
@@ -93,6 +103,17 @@ _VERB_FORMS = {
     "giving": "give", "gave": "give", "setting": "set", "working": "work", "finding": "find", "found": "find",
     "calling": "call", "called": "call", "putting": "put", "taking": "take", "checking": "check",
 }  # fmt: skip
+# Any other word begins no phrase, and most of these only before certain others.
+_STARTS = {*_HEADS, *_VERB_FORMS, *_SPLIT_VERBS, "non"}
+_SECONDS = {head: frozenset(p[1] for p in _PHRASES if p[0] == head and len(p) > 1) for head in _HEADS}
+_ANYWHERE = {word for word in _STARTS if _VERB_FORMS.get(word, word) in _SPLIT_VERBS or (word,) in _PHRASES} | {"non"}
+
+
+def _may_begin(found: list[Token], at: int) -> bool:
+    word = found[at].word
+    if word in _ANYWHERE:
+        return True
+    return at + 1 < len(found) and found[at + 1].word in _SECONDS.get(_VERB_FORMS.get(word, word), ())
 
 
 def _joined(found: list[Token], at: int) -> tuple[str, int] | None:
@@ -125,11 +146,15 @@ def _join(found: list[Token]) -> list[Token]:
     at, dropped = 0, set[int]()
     while at < len(found):
         token = found[at]
-        phrase = _joined(found, at) if token.kind == "word" else None
-        split = _particle(found, at) if token.kind == "word" and not phrase else None
         if at in dropped:
             at += 1
             continue
+        if token.word not in _STARTS or not _may_begin(found, at):
+            out.append(token)
+            at += 1
+            continue
+        phrase = _joined(found, at) if token.kind == "word" else None
+        split = _particle(found, at) if token.kind == "word" and not phrase else None
         if split:
             dropped.add(split[1])
             token = token._replace(word=split[0])
@@ -148,4 +173,20 @@ def _join(found: list[Token]) -> list[Token]:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a text: contractions opened, number words read, fixed phrases joined."""
-    return tuple(_join(read_numbers(list(scan(text)))))
+    found = _join(read_numbers(scan(text)))
+    # The country, where capitals tell it from the pronoun.
+    if "US" in text and not text.isupper():
+        found = [t._replace(word="usa") if t.surface == "US" and t.word == "us" else t for t in found]
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def said(text: str) -> frozenset[str]:
+    """The words of its tokens. A guard none of whose words is among them need not read the text."""
+    return frozenset([token.word for token in tokens(text)])
+
+
+@lru_cache(maxsize=4096)
+def stems(text: str) -> frozenset[str]:
+    """The stems of its words."""
+    return frozenset(map(stem, said(text)))

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from dispatch_core.guards.figures import MEASURES
 from dispatch_core.guards.lexicon import alike
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -18,6 +18,7 @@ _QUANTIFIERS = {
     "exclusively": "only", "solely": "only", "usually": "usually", "mostly": "usually", "partly": "partly",
     "partially": "partly", "fully": "fully", "entirely": "fully", "completely": "fully",
 }  # fmt: skip
+_SAYING = {*_QUANTIFIERS, "most"}
 # Said on one side only these change the question; "any", "all", "some", "ever" often do not.
 _TELLING = frozenset({"only", "always", "rarely", "sometimes"})
 _APART = (
@@ -56,10 +57,23 @@ def _quantifier(found: tuple[Token, ...], at: int) -> str | None:
     return None if (word, after) in {("each", "other"), ("all", "right")} else _QUANTIFIERS.get(word)
 
 
+_NONE_SAID: Counter[str] = Counter()
+
+
 @lru_cache(maxsize=4096)
-def _quantities(text: str) -> tuple[Counter[str], frozenset[tuple[str, str]], frozenset[str]]:
+def _quantities(text: str) -> Counter[str]:
+    if _SAYING.isdisjoint(said(text)):
+        return _NONE_SAID
     found = tokens(text)
-    said = Counter(q for at in range(len(found)) if (q := _quantifier(found, at)))
+    return Counter([q for at, t in enumerate(found) if t.word in _SAYING and (q := _quantifier(found, at))])
+
+
+@lru_cache(maxsize=4096)
+def _alternatives(text: str) -> frozenset[tuple[str, str]]:
+    """What stands before and behind an "or"."""
+    if "or" not in said(text):
+        return frozenset()
+    found = tokens(text)
     pairs = set()
     for at, token in enumerate(found):
         if token.word == "or" and 0 < at < len(found) - 1:
@@ -71,7 +85,7 @@ def _quantities(text: str) -> tuple[Counter[str], frozenset[tuple[str, str]], fr
                 continue
             if not (ends and frozenset({before.word, after.word}) in _OPPOSITE_ALTERNATIVES):
                 pairs.add((before.word, after.word))
-    return said, frozenset(pairs), frozenset(stem(t.word) for t in found)
+    return frozenset(pairs)
 
 
 def _narrowed(pairs: frozenset[tuple[str, str]], words: frozenset[str]) -> bool:
@@ -88,11 +102,15 @@ def quantifier(asked: str, stored: str) -> str | None:
     """``quantifier``: of all, some, most, only, always, both, either; of one thing, or of it or another."""
     if not english(asked, stored):
         return None
-    (a, a_pairs, a_words), (b, b_pairs, b_words) = _quantities(asked), _quantities(stored)
-    if any(a[word] != b[word] for word in _TELLING):
-        return "quantifier"
-    more, less = a - b, b - a
-    if any((x in more and y in less) or (y in more and x in less) for x, y in _APART):
-        return "quantifier"
-    narrowed = (not b_pairs and _narrowed(a_pairs, b_words)) or (not a_pairs and _narrowed(b_pairs, a_words))
+    a, b = _quantities(asked), _quantities(stored)
+    if a or b:
+        if any(a[word] != b[word] for word in _TELLING):
+            return "quantifier"
+        more, less = a - b, b - a
+        if any((x in more and y in less) or (y in more and x in less) for x, y in _APART):
+            return "quantifier"
+    a_pairs, b_pairs = _alternatives(asked), _alternatives(stored)
+    narrowed = (a_pairs and not b_pairs and _narrowed(a_pairs, stems(stored))) or (
+        b_pairs and not a_pairs and _narrowed(b_pairs, stems(asked))
+    )
     return "quantifier" if narrowed else None

@@ -33,12 +33,16 @@ _CODE = r"""
       | [^\W\d]\w*(?:\.[^\W\d]\w*)+(?:\(\))? | [^\W\d]\w*\(\) | [^\W_]+(?:_+[^\W_]+)+ | _+[^\W\d]\w*
     )"""
 _FIGURE = r"""
-    (?P<currency>[$€£¥₹](?=\s?\d))?\s?(?P<figure>
+    (?:(?P<currency>[$€£¥₹])(?=\s?\d)\s?)?(?P<figure>
         \d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?![\d\w]) | \d{1,2}:\d{2}(?!\d) | \d+(?:\.\d+){2,}
       | \d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d+)?(?!\d) | \d/\d(?!\d) | (?<![\w)])-?\d+(?:[.,]\d+)? | \d+(?:[.,]\d+)?
     )(?P<suffix>[^\W\d_]{1,12}(?![\w])|\s?%)? (?P<after>\s?[€£$](?!\s?\d))?"""
 _WORD = r"(?P<alnum>[^\W_]*[^\W\d_]-?\d[^\W_]*)|(?P<word>[^\W_]+(?:'[^\W_]+)*)|(?P<stop>[.?!:;,()\[\]\n–—…|])"
 _TOKEN = re.compile(f"{_CODE}|(?P<mixed>\\d+[A-Za-z]+\\d\\w*)|{_FIGURE}|{_WORD}", re.VERBOSE)
+# What may stand apart from its figure by a blank, and a stop that is a blank.
+_SIMPLE = re.compile(r"[A-Za-z0-9 ,.?!'-]*")
+_APART = re.compile(r"[$€£¥₹%\n]")
+_SHORT = 40
 _NAME_AND_NUMBER = re.compile(r"([^\W\d_]{2,})-?(\d+)")
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "⁄": "/", "`": " ", '"': " ", "´": "'"})
 
@@ -59,7 +63,8 @@ CONTRACTIONS: dict[str, tuple[str, ...]] = {
     "im": ("i", "am"), "ive": ("i", "have"), "whats": ("what", "is"), "hows": ("how", "is"),
     "wheres": ("where", "is"), "whos": ("who", "is"), "whens": ("when", "is"), "let's": ("let", "us"),
     "wanna": ("want", "to"), "gonna": ("going", "to"), "u": ("you",), "ur": ("your",), "pls": ("please",),
-    "plz": ("please",), "cuz": ("because",), "thru": ("through",),
+    "plz": ("please",), "cuz": ("because",), "thru": ("through",), "ww": ("world", "war"),
+    "wwi": ("world", "war", "i"), "wwii": ("world", "war", "ii"),
 }  # fmt: skip
 _ENDINGS = {"'ve": "have", "'re": "are", "'ll": "will", "'m": "am", "'d": "would"}
 
@@ -119,10 +124,15 @@ def _sentence_joint(surface: str) -> bool:
     return bool(dot) and "." not in left and left.islower() and right.istitle() and len(right) < 6
 
 
-def scan(text: str) -> Iterator[Token]:
-    """The tokens as they were typed, contractions opened."""
-    text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
-    first = Token("", "", clause=True, sentence=True)
+class _Piece(NamedTuple):
+    tokens: tuple[Token, ...]
+    clause: bool  # what the first token behind this piece begins
+    sentence: bool
+
+
+def _piece(text: str, clause: bool, sentence: bool) -> _Piece:
+    first = Token("", "", clause=clause, sentence=sentence)
+    found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind, surface = match.lastgroup, match.group()
         blank = Token("", "")
@@ -131,28 +141,51 @@ def scan(text: str) -> Iterator[Token]:
             continue
         if kind == "code" and _sentence_joint(surface):
             left, _, right = surface.rpartition(".")
-            yield from _words(left, first)
-            yield from _words(right, Token("", "", clause=True, sentence=True))
+            found += _words(left, first)
+            found += _words(right, Token("", "", clause=True, sentence=True))
         elif kind in {"code", "mixed"}:
             word = surface.casefold().rstrip(".")
-            yield first._replace(word=word if word[0] != "-" else surface, surface=surface, kind="code")
+            found.append(first._replace(word=word if word[0] != "-" else surface, surface=surface, kind="code"))
         elif match["figure"]:
-            yield from _figure(match, first)
+            found += _figure(match, first)
         elif kind == "alnum" and (parts := _NAME_AND_NUMBER.fullmatch(surface)):
             # "GPT-4", "gpt4" and "gpt 4" read alike.
-            yield first._replace(word=parts[1].casefold(), surface=parts[1])
-            yield Token(normal(parts[2]), parts[2], "number")
+            found.append(first._replace(word=parts[1].casefold(), surface=parts[1]))
+            found.append(Token(normal(parts[2]), parts[2], "number"))
         elif kind == "alnum":
-            yield first._replace(word=surface.casefold().replace("-", ""), surface=surface)
+            found.append(first._replace(word=surface.casefold().replace("-", ""), surface=surface))
         else:
-            yield from _words(surface, first)
+            found += _words(surface, first)
         first = blank
+    return _Piece(tuple(found), first.clause, first.sentence)
+
+
+_known_piece = lru_cache(maxsize=16384)(_piece)
+
+
+def scan(text: str) -> list[Token]:
+    """The tokens as they were typed, contractions opened."""
+    if not _SIMPLE.fullmatch(text):
+        text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+    # Word by word, as most words were read before; but "5 %" is one figure, and the end of a line is a stop.
+    pieces = [text] if _APART.search(text) else text.split()
+    found: list[Token] = []
+    clause = sentence = True
+    for piece in pieces:
+        read = _known_piece if len(piece) <= _SHORT else _piece
+        more, clause, sentence = read(piece, clause, sentence)
+        found += more
+    return found
 
 
 @lru_cache(maxsize=4096)
+def _has_han(text: str) -> bool:
+    return bool(re.search("[\u3400-\u9fff]", text)) and not re.search("[\u3040-\u30ff\uac00-\ud7af]", text)
+
+
 def has_han(text: str) -> bool:
     """Is this Chinese? Han characters without kana or hangul, which would make it Japanese or Korean."""
-    return bool(re.search("[\u3400-\u9fff]", text)) and not re.search("[\u3040-\u30ff\uac00-\ud7af]", text)
+    return not text.isascii() and _has_han(text)
 
 
 @lru_cache(maxsize=4096)
@@ -162,4 +195,4 @@ def _alphabetic(text: str) -> bool:
 
 def english(asked: str, stored: str) -> bool:
     """May the English rules read these? Anything without Han, kana or hangul."""
-    return _alphabetic(asked) and _alphabetic(stored)
+    return (asked.isascii() or _alphabetic(asked)) and (stored.isascii() or _alphabetic(stored))

@@ -5,79 +5,73 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
-from typing import NamedTuple
 
 from dispatch_core.guards.english import AUXILIARIES
-from dispatch_core.guards.figures import MEASURES
-from dispatch_core.guards.lexicon import canonical
-from dispatch_core.guards.names import STOP
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.lexicon import name
+from dispatch_core.guards.order import PERSONS, SUBJECT, WH, person
+from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english, folded
-from dispatch_core.guards.swap import CONNECTORS, SYMMETRIC, fall, name
+from dispatch_core.guards.swap import CONNECTORS, EMPTY, roles_of
 from dispatch_core.guards.words import stem, word_set
 
-_SUBJECT = {"me": "i", "him": "he", "them": "they", "us": "we", "whom": "who"}
-_PERSONS = word_set("i you he she they we")
+_PERSON_WORDS = {*PERSONS, *SUBJECT, "her"}
 _ASKING = word_set("who whom what which")
+_URGING = frozenset(
+    map(stem, word_set("get want ask tell convince persuade force allow help need expect make teach"))
+)
 _DO = word_set("do does did")
+_SUPPORT = _DO | word_set("can could will would should must may might")
+_DETERMINERS = word_set("a an the my your his her our their")
 # "What means X?" is only a way of saying "what does X mean?".
 _ALIKE_BOTH_WAYS = frozenset(map(name, word_set("mean cost happen look sound weigh work take")))
-_COORDINATION = word_set("and or vs versus nor")
-_WH = word_set("what which when where who whom whose why how if because while that")
-_ADVERBS = word_set("""
-    please today now currently often usually soon here there home online all both only always twice once again each
-    together first still already just also too ever never instead why how
-    """)
+_WHERE = word_set("from in for at")
+_NO_VERBS = {*CONNECTORS, *AUXILIARIES, *_PERSON_WORDS, *_DETERMINERS, *WH, "not", "and", "or"}
 _OWNED = re.compile(r"([^\W\d_]+)'s ([^\W\d_]+)")
+_STOP = ","
 _LONGEST = 60
 
 
-class _Order(NamedTuple):
-    doers: tuple[str, ...]  # what may act, and the verbs, in order; what stands behind a preposition left out
-    question: tuple[str, tuple[str, ...]] | None  # how the question begins ("do", "plain" ...), and its words
-    owned: frozenset[tuple[str, str]]
-    words: tuple[str, ...]
-    content: tuple[str, ...]
-    phrases: tuple[tuple[str, ...], ...]
-    behind: frozenset[int]  # which of the content stand right behind a preposition
-    symmetric: bool
-
-
-def _person(found: tuple[Token, ...], at: int) -> str:
-    """The pronoun as a subject would be; nothing for other words, and for "her" where it may mean "of her"."""
-    word = found[at].word
-    if word == "her":
-        after = found[at + 1] if at + 1 < len(found) else None
-        return "she" if after is None or after.clause or after.word in STOP else ""
-    word = _SUBJECT.get(word, word)
-    return word if word in _PERSONS else ""
-
-
-def _content(token: Token) -> bool:
-    return token.word not in STOP and token.word not in CONNECTORS
-
-
 def _doers(found: tuple[Token, ...]) -> tuple[str, ...]:
+    """What may act, and the verbs, in order, without what stands behind a preposition."""
     out: list[str] = []
-    role = False
+    role, before, urged = False, "", False
     for at, token in enumerate(found):
-        person = _person(found, at)
-        before = found[at - 1].word if at else ""
-        if person and before not in CONNECTORS:
+        word = token.word
+        if token.clause and out:
+            out.append(_STOP)
+        urged = (urged or stem(word) in _URGING) and not token.clause
+        who = person(found, at) if word in _PERSON_WORDS else ""
+        if who and before not in CONNECTORS:
             role = False
-            out.append(person)
-        elif token.word in CONNECTORS:
-            role = token.word != "to" or before not in {"how", "want", "have", "need", "like", "able"}
-        elif token.clause or token.word in AUXILIARIES or token.word in _WH:
+            out.append(who)
+        elif word in CONNECTORS:
+            # "How to call", "get my friend to call": a verb, not a place.
+            role = word != "to" or not (urged or before in {"how", "want", "have", "need", "like", "able"})
+        elif token.clause or word in AUXILIARIES or word in WH:
             role = False
-        if not person and not role and _content(token):
-            out.append(name(canonical(token.word)))
-    times = Counter(out)
-    return tuple(word for word in out if times[word] == 1)
+        if not who and not role and word not in EMPTY:
+            out.append(name(word))
+        before = word
+    return tuple(out)
 
 
-def _question(found: tuple[Token, ...]) -> tuple[str, tuple[str, ...]] | None:
-    """How a question for who, what, which N goes on: with "do", another auxiliary, or the verb itself."""
+@lru_cache(maxsize=4096)
+def _line(text: str) -> tuple[str, ...]:
+    found = tokens(text)
+    return _doers(found) if len(found) <= 2 * _LONGEST else ()
+
+
+def _once(words: tuple[str, ...]) -> list[str]:
+    times = Counter(words)
+    return [word for word in words if times[word] == 1 and word != _STOP]
+
+
+@lru_cache(maxsize=4096)
+def _question(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """How a question for who, what, which N goes on, with "do", another auxiliary or a verb; and its words."""
+    if _ASKING.isdisjoint(said(text)):
+        return None
+    found = tokens(text)[:_LONGEST]
     at = next((n for n, t in enumerate(found) if t.word in _ASKING and (t.clause or not n)), None)
     if at is None:
         return None
@@ -90,119 +84,101 @@ def _question(found: tuple[Token, ...]) -> tuple[str, tuple[str, ...]] | None:
         return None
     word = found[start].word
     kind = "do" if word in _DO else word if word in AUXILIARIES else "plain"
-    return kind, _doers(found[start:] if kind == "plain" else found[start + 1 :])
-
-
-def _phrases(found: tuple[Token, ...]) -> tuple[tuple[str, ...], ...]:
-    """The content words, in phrases that may be moved as a whole: behind a preposition, a comma, a question word."""
-    out: list[list[str]] = [[]]
-    for token in found:
-        adverb = token.word in _ADVERBS or token.word in MEASURES or token.word.endswith("ly")
-        if token.clause or token.word in CONNECTORS or token.word in _WH or adverb:
-            out.append([])
-        if adverb:
-            out[-1].append(token.word)
-            out.append([])
-        elif _content(token):
-            out[-1].append(name(canonical(token.word)))
-    return tuple(sorted(tuple(phrase) for phrase in out if phrase))
-
-
-def _behind(found: tuple[Token, ...]) -> frozenset[int]:
-    out, number, behind = set(), 0, False
-    for token in found:
-        behind = token.word in CONNECTORS or (behind and not _content(token) and not token.clause)
-        if _content(token):
-            number += 1
-        elif behind:
-            out.add(number)
-    return frozenset(out)
-
-
-def _fronted(a: _Order, b: _Order) -> bool:
-    """Does a phrase behind a preposition end one text and open the other: "after the update my screen ..."?"""
-    return 0 in b.behind and any(a.content[at:] + a.content[:at] == b.content for at in a.behind)
+    if kind == "plain":
+        # "Who works for Anna" asks for another than "who does Anna work for".
+        return kind, tuple([name(t.word) for t in found[start:] if t.word not in EMPTY])
+    return kind, _doers(found[start + 1 :])
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> _Order:
-    found = tokens(text)
-    plain = tuple(t.word for t in found if t.word not in {"a", "an", "the"})
-    return _Order(
-        _doers(found) if len(found) <= 2 * _LONGEST else (),
-        _question(found[:_LONGEST]),
-        frozenset(_OWNED.findall(folded(text))),
-        tuple(sorted(name(canonical(word)) for word in plain)),
-        tuple(name(canonical(t.word)) for t in found if _content(t)),
-        _phrases(found),
-        _behind(found),
-        any(stem(t.word) in SYMMETRIC for t in found),
+def _owned(text: str) -> frozenset[tuple[str, str]]:
+    return frozenset(_OWNED.findall(folded(text))) if "'s" in text or "’s" in text else frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _threes(text: str) -> frozenset[tuple[str, str, str]]:
+    """A verb between two that may act, one of them a pronoun."""
+    line = _line(text)
+    threes = zip(line, line[1:], line[2:], strict=False)
+    return frozenset(
+        three for three in threes if three[1] not in PERSONS and not PERSONS.isdisjoint(three) and _STOP not in three
     )
 
 
-def _exchanged_doers(a: _Order, b: _Order) -> bool:
+def _exchanged_doers(asked: str, stored: str) -> bool:
     """Do subject, verb and object stand in the opposite order, one of them a pronoun?"""
-    places = {word: at for at, word in enumerate(b.doers)}
-    both = [word for word in a.doers if word in places]
-    if len(both) > _LONGEST or _PERSONS.isdisjoint(both):
+    threes, others = _threes(asked), _threes(stored)
+    if any((y, verb, x) in others and (y, verb, x) not in threes for x, verb, y in threes - others):
+        return True
+    here, there = _line(asked), _line(stored)
+    places = {word: there.index(word) for word in _once(there)}
+    both = [word for word in _once(here) if word in places]
+    if len(both) > _LONGEST or PERSONS.isdisjoint(both):
         return False
     for at in range(len(both) - 2):
-        window = both[at : at + 3]
+        first, verb, last = both[at : at + 3]
+        begin, end = places[last], places[first]
         # Next to each other in both texts, but for an object: "I fire my boss", "my boss fires me".
-        order = [places[word] for word in window]
-        if fall(order) == 3 and window[1] not in _PERSONS and max(order) - min(order) <= 3:
+        if verb in PERSONS or not end > places[verb] > begin >= end - 3:
+            continue
+        if _STOP not in there[begin:end] and _STOP not in here[here.index(first) : here.index(last)]:
             return True
     return False
 
 
-def _object_question(a: _Order, b: _Order) -> bool:
+def _object_question(asked: str, stored: str) -> bool:
     """Does one text ask who did it, and the other to whom it was done: "who called Anna", "who did Anna call"?"""
-    if a.question is None or b.question is None:
+    a, b = _question(asked), _question(stored)
+    if a is None or b is None:
         return False
-    (a_kind, a_words), (b_kind, b_words) = a.question, b.question
+    (a_kind, a_words), (b_kind, b_words) = a, b
     support = {a_kind, b_kind} == {"do", "plain"}
     same = a_kind == b_kind and a_kind not in {"do", "plain", "is", "are", "was", "were", "am", "be"}
     if not support and not same:
         return False
-    first = [w for w in a_words if w in b_words][:2]
-    second = [w for w in b_words if w in a_words][:2]
-    return len(first) == 2 and first == second[::-1] and _ALIKE_BOTH_WAYS.isdisjoint(first)
+    # The one with "do" names the doer first and what is done next.
+    doing, other = (_once(a_words), _once(b_words)) if a_kind != "plain" else (_once(b_words), _once(a_words))
+    doer, done = ([w for w in doing if w in other] + ["", ""])[:2]
+    first = [w for w in other if w in doing]
+    turned = bool(done) and first.index(done) < first.index(doer) and (support or first[:2] == [done, doer])
+    return turned and _ALIKE_BOTH_WAYS.isdisjoint((doer, done))
 
 
-def _modifiers(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Are only two words exchanged that stand before the same third: "big red car", "red big car"?"""
-    differ = [at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y]
-    return len(differ) == 2 and differ[1] == differ[0] + 1 and differ[1] + 1 < len(a)
+@lru_cache(maxsize=4096)
+def _subject(text: str) -> tuple[str, str] | None:
+    """Who does what in a question: "does my wife own half of it" is of (wife, own)."""
+    found = tokens(text)
+    start = next((at for at, t in enumerate(found) if t.word in _SUPPORT), len(found))
+    start += 1 + (start + 1 < len(found) and found[start + 1].word in _DETERMINERS)
+    if start + 1 >= len(found) or found[start + 1].word in _NO_VERBS or "as" in said(text):
+        return None
+    who = person(found, start) or (name(found[start].word) if found[start].word not in EMPTY else "")
+    return (who, name(found[start + 1].word)) if who else None
 
 
-def _coordinated(asked: str, stored: str) -> bool:
-    return any(t.word in _COORDINATION for text in (asked, stored) for t in tokens(text))
-
-
-def _reordered(a: _Order, b: _Order, asked: str, stored: str) -> bool:
-    """Are these the very same words in another order, and not just a phrase moved as a whole?"""
-    if a.words != b.words or a.content == b.content or len(a.words) > _LONGEST or a.symmetric or b.symmetric:
+def _other_subject(asked: str, stored: str) -> bool:
+    """Does another one do the same, of two that are in the texts: "do I own half of my wife's house?"?"""
+    a, b = _subject(asked), _subject(stored)
+    if a is None or b is None or a[1] != b[1] or a[0] == b[0]:
         return False
-    if a.phrases == b.phrases or _coordinated(asked, stored) or len(a.content) != len(b.content):
-        return False
-    if _fronted(a, b) or _fronted(b, a):
-        return False
-    # "Is Paris the capital?" and "Is the capital Paris?" say the same of the same.
-    identity = all(re.search(r"\b(?:is|are|was|were)\b.*\bthe\b", folded(text)) for text in (asked, stored))
-    return not identity and not _modifiers(a.content, b.content)
+    pairs = ((a[0], roles_of(stored)), (b[0], roles_of(asked)))
+    # "In India" and "from India" are where it is done, and may well be said of who does it.
+    return any(who not in PERSONS and there.get(who, "from") not in _WHERE for who, there in pairs)
 
 
 def roles(asked: str, stored: str) -> str | None:
     """``swap``: the order of the words gives the same verb to another doer.
 
     The signs: a pronoun and another word change the sides of a verb; "who called" against "who did she call"; the
-    owner becomes the owned ("my father's mother"); the same words stand in another order.
+    owner becomes the owned ("my father's mother"); the subject of the question becomes something else in it.
     """
     if not english(asked, stored):
         return None
-    a, b = _read(asked), _read(stored)
-    if any((owned, owner) in b.owned and (owned, owner) not in a.owned for owner, owned in a.owned):
+    a, b = _owned(asked), _owned(stored)
+    if a and b and any((owned, owner) in b and (owned, owner) not in a for owner, owned in a):
         return "swap"
-    if _exchanged_doers(a, b) or _exchanged_doers(b, a) or _object_question(a, b):
+    if not (_PERSON_WORDS.isdisjoint(said(asked)) or _PERSON_WORDS.isdisjoint(said(stored))) and (
+        _exchanged_doers(asked, stored) or _exchanged_doers(stored, asked)
+    ):
         return "swap"
-    return "swap" if _reordered(a, b, asked, stored) else None
+    return "swap" if _object_question(asked, stored) or _other_subject(asked, stored) else None

@@ -1,14 +1,15 @@
-"""The same words in other roles: "from A to B" and "from B to A"."""
+"""The same things behind other prepositions: "from A to B" and "from B to A"."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from dispatch_core.guards.english import AUXILIARIES
-from dispatch_core.guards.lexicon import canonical, meanings
+from dispatch_core.guards.lexicon import name
 from dispatch_core.guards.names import STOP
-from dispatch_core.guards.phrases import tokens
+from dispatch_core.guards.phrases import stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
 
@@ -25,6 +26,10 @@ SYMMETRIC = frozenset(
     distinguish
     """)
 )
+# But these have a direction even there: "mix A into B".
+_DIRECTED = word_set("into onto before after insteadof through via over against")
+# Words that neither stand for a thing nor for what is done.
+EMPTY = STOP | CONNECTORS
 _BREAKS = AUXILIARIES | word_set("""
     i you we he she it they who what which when where why how that if because while
     """)
@@ -39,47 +44,47 @@ _LONGEST = 60
 
 
 class _Roles(NamedTuple):
-    role_of: dict[str, str]  # words that occur once, and the connector they stand behind
-    place_of: dict[str, int]  # coordinated words share a place
+    role_of: Mapping[str, str]  # words that occur once, and the connector they stand behind
+    place_of: Mapping[str, int]  # coordinated words share a place
+    clause_of: Mapping[str, int]
     around: frozenset[tuple[str, str, str]]  # (word before, connector, word after)
-    symmetric: bool
 
 
-def name(word: str) -> str:
-    """Synonyms of a verb should not hide an exchange of what stands around it."""
-    found = meanings(word)
-    return f"={min(found)}" if found else stem(word)
-
-
-def _content(token: Token) -> bool:
-    return token.word not in STOP and token.word not in CONNECTORS
+@lru_cache(maxsize=4096)
+def symmetric(text: str) -> bool:
+    """Does the text say of two things what holds both ways?"""
+    return not SYMMETRIC.isdisjoint(stems(text))
 
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Roles:
-    found = tokens(text)
-    role, place = "", 0
-    seen: dict[str, int] = {}
+    role, place, clause, before = "", 0, 0, ""
     role_of: dict[str, str] = {}
     place_of: dict[str, int] = {}
-    for at, token in enumerate(found):
-        before = found[at - 1].word if at else ""
-        if token.word in CONNECTORS:
-            role = "" if token.word == "to" and before in _BEFORE_VERB else token.word
-        elif token.word in _BREAKS or token.clause:
+    clause_of: dict[str, int] = {}
+    again = set()
+    for token in tokens(text):
+        spoken = token.word
+        clause += token.clause
+        if spoken in CONNECTORS:
+            role = "" if spoken == "to" and before in _BEFORE_VERB else spoken
+        elif token.clause or spoken in _BREAKS:
             role = ""
-        if _content(token):
-            word = name(canonical(token.word))
+        if spoken not in EMPTY:
+            word = name(spoken)
             place += not (token.clause or before in _COORDINATION)
-            seen[word] = seen.get(word, 0) + 1
-            role_of[word], place_of[word] = role, place
-    once = {word for word, times in seen.items() if times == 1}
-    return _Roles(
-        {word: role_of[word] for word in role_of if word in once},
-        {word: place_of[word] for word in place_of if word in once},
-        frozenset(_around(found)),
-        any(stem(t.word) in SYMMETRIC for t in found),
-    )
+            if word in role_of:
+                again.add(word)
+            role_of[word], place_of[word], clause_of[word] = role, place, clause
+        before = spoken
+    for word in again:
+        del role_of[word], place_of[word]
+    return _Roles(role_of, place_of, clause_of, frozenset(_around(tokens(text))))
+
+
+def roles_of(text: str) -> Mapping[str, str]:
+    """The words said once, under their names, and the connector each stands behind."""
+    return _read(text).role_of
 
 
 def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
@@ -87,10 +92,12 @@ def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
     last: str | None = None
     waiting: tuple[str, str] | None = None
     for token in found:
+        if token.clause:
+            last = waiting = None
         if token.word in CONNECTORS:
             waiting = (last, token.word) if last else None
-        elif _content(token):
-            last = name(canonical(token.word))
+        elif token.word not in STOP:
+            last = name(token.word)
             if waiting:
                 out.append((*waiting, last))
                 waiting = None
@@ -101,70 +108,76 @@ def fall(values: list[int]) -> int:
     """The length of the longest strictly falling subsequence."""
     best = [1] * len(values)
     for i, value in enumerate(values):
-        best[i] = 1 + max((best[j] for j in range(i) if values[j] > value), default=0)
+        for j in range(i):
+            if values[j] > value and best[j] >= best[i]:
+                best[i] = best[j] + 1
     return max(best, default=0)
+
+
+def _turned(a: _Roles, b: _Roles, connectors: frozenset[str]) -> bool:
+    """Have the words on the two sides of a preposition changed sides?"""
+    if a.around == b.around:
+        return False
+    here, there = a.around - b.around, b.around - a.around
+    # What a text says in both directions is no exchange.
+    return any(by in connectors and (after, by, before) in there for before, by, after in here)
+
+
+def _rejoined(a: _Roles, b: _Roles) -> bool:
+    """Do two words exchange what is said of them: "the speed of light and the mass of the sun"?"""
+    here, there = a.around - b.around, b.around - a.around
+    if len(here) < 2 or len(there) < 2:
+        return False
+    return any(
+        (one, by, other) in there and (two, via, thing) in there
+        for one, by, thing in here
+        for two, via, other in here
+        if one != two and thing != other
+    )
 
 
 def _passive(active: _Roles, passive: _Roles) -> bool:
     """Has the object of one text become the doer of the other: "did A buy B", "was A bought by B"?"""
     order, turned = active.place_of, passive.place_of
     for verb, by, doer in passive.around:
-        acted = active.role_of.get(doer) == "" and passive.role_of.get(doer) == "by"
-        if by == "by" and acted and order.get(verb, order[doer]) < order[doer]:
+        acted = by == "by" and active.role_of.get(doer) == "" and passive.role_of.get(doer) == "by"
+        if acted and order.get(verb, order[doer]) < order[doer]:
             subjects = (n for n in order if order[n] < order[verb] and n in turned and verb in turned)
             if any(turned[n] < turned[verb] for n in subjects):
                 return True
     return False
 
 
-def _plain(text: str) -> tuple[str, ...]:
-    return tuple(token.word for token in tokens(text))
-
-
-def _exchanged(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Is one text ``P X M Y S`` and the other ``P Y M X S``, where M does more than to coordinate X and Y?
-
-    With an empty M a phrase was only moved.
-    """
-    if a == b or len(a) != len(b) or len(a) > _LONGEST or sorted(a) != sorted(b):
-        return False
-    start = next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
-    end = len(a) - next(at for at, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=True)) if x != y)
-    a, b = a[start:end], b[start:end]
-    return any(
-        a[:x] == b[size - x :] and a[size - y :] == b[:y] and a[x : size - y] == b[y : size - x]
-        for size in (len(a),)
-        for x in range(1, size - 1)
-        for y in range(1, size - x)
-        if not set(a[x : size - y]) <= _COORDINATION
-    )
-
-
 def swap(asked: str, stored: str) -> str | None:
     """``swap``: two things have exchanged their roles.
 
     The signs: two words exchange the prepositions they stand behind; the words on the two sides of one preposition
-    change sides; subject, verb and object come in the opposite order; the very same words, but two of them have
-    exchanged their places. Moving a phrase to the front shows none of them.
+    change sides; two words exchange what is said of them; subject, verb and object come in the opposite order.
+    Moving a phrase to the front shows none of them.
     """
     if not english(asked, stored):
         return None
     a, b = _read(asked), _read(stored)
-    if a.symmetric or b.symmetric:
-        return None
-    both = [word for word in a.role_of if word in b.role_of]
+    if symmetric(asked) or symmetric(stored):
+        return "swap" if _turned(a, b, _DIRECTED) else None
+    both = a.role_of.keys() & b.role_of.keys()
     moved = {(a.role_of[n], b.role_of[n]) for n in both if a.role_of[n] != b.role_of[n]}
     # Only an exchange of prepositions counts; "in Python" for "Python" is a way of speaking.
-    if any((there, here) in moved for here, there in moved):
+    if len(moved) > 1 and any((there, here) in moved for here, there in moved):
         return "swap"
-    turned = {(after, by, before) for before, by, after in a.around - b.around}
-    # What a text says in both directions is no exchange.
-    if (turned & b.around) - a.around:
+    if _turned(a, b, CONNECTORS) or _rejoined(a, b):
         return "swap"
-    if _passive(a, b) or _passive(b, a) or _exchanged(_plain(asked), _plain(stored)):
+    if _passive(a, b) or _passive(b, a):
         return "swap"
     # Words that share a place in either text have not changed sides; ties are set so that the texts may be exchanged.
-    free = sorted(
-        (n for n in both if not a.role_of[n] and not b.role_of[n]), key=lambda n: (a.place_of[n], b.place_of[n])
-    )
-    return "swap" if len(free) <= 60 and fall([b.place_of[n] for n in free]) >= 3 else None
+    free = [n for n in both if not a.role_of[n] and not b.role_of[n]]
+    return "swap" if 3 <= len(free) <= _LONGEST and _backwards(free, a, b) else None
+
+
+def _backwards(words: list[str], a: _Roles, b: _Roles) -> bool:
+    """Do three of the words, together in one clause, come in the opposite order?"""
+    together: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for word in words:
+        clauses = a.clause_of[word], b.clause_of[word]
+        together.setdefault(clauses, []).append((a.place_of[word], b.place_of[word]))
+    return any(len(places) > 2 and fall([at for _, at in sorted(places)]) > 2 for places in together.values())

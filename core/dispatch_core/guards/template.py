@@ -9,6 +9,7 @@ from functools import lru_cache
 from dispatch_core.guards.reading import folded
 
 _JOINT = re.compile(r"(?<=[.?!:;])\s+|\n+|(?<=[。！？；：])")
+_JOINED = re.compile(r"[.?!:;]\s+\S|\S\s*\n+\s*\S|[。！？；：].")
 # Below this many shared characters it is a greeting or an aside, and what is left may lean on it.
 _SHARED = 40
 
@@ -20,9 +21,14 @@ def _sentences(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((" ".join(folded(p).split()).rstrip(" .?!:;"), p) for p in pieces if p)
 
 
+@lru_cache(maxsize=4096)
+def _several(text: str) -> bool:
+    return _JOINED.search(text) is not None
+
+
 def rest(asked: str, stored: str) -> tuple[str, str] | None:
     """Both texts without the sentences they share, or None where they share little, or one says nothing else."""
-    if min(len(asked), len(stored)) <= _SHARED:
+    if min(len(asked), len(stored)) <= _SHARED or not (_several(asked) and _several(stored)):
         return None
     a, b = _sentences(asked), _sentences(stored)
     shared = Counter(key for key, _ in a) & Counter(key for key, _ in b)

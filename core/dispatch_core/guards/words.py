@@ -25,6 +25,14 @@ _IRREGULAR = {
     rise rose risen | fall fell fallen | sleep slept | die died dying dies | lie lying | use used using uses
     child children | person people persons | man men | woman women | foot feet | tooth teeth | mouse mice
     wife wives | life lives | leaf leaves | knife knives | good better best | bad worse worst | far farther further
+    admit admission | permit permission | submit submission | decide decision | divide division | expand expansion |
+    conclude conclusion | receive receipt reception | describe description |
+    prescribe prescription | produce production | reduce reduction | destroy destruction | apply application |
+    grow growth | marry marriage | behave behavior behaviour | succeed success | fail failure |
+    compare comparison | pronounce pronunciation | maintain maintenance | remove removal | approve approval |
+    arrive arrival | survive survival | deny denial | renew renewal | withdraw withdrawal | choose choice |
+    advise advice | believe belief | lose loss | weigh weight | explain explanation | emit emission |
+    translate translation | educate education | calculate calculation | invest investment | detect detection |
     index indices indexes | matrix matrices | datum data | criterion criteria | tax taxes | fix fixes fixed fixing
     age ages aging | ship shipped shipping | analysis analyses | medium media | cancel cancellation cancelation
     """.replace("\n", "|").split("|")
@@ -33,7 +41,7 @@ _IRREGULAR = {
     for form in [base, *forms]
 }
 _SUFFIXES = word_set("""
-    ation tion ion ment ly al ity ness ance ence able ery y ies i ive est er ic ical ial e
+    ation tion ion ment ly al ity ness ance ence able ery y ies i ive est er or ic ical ial e
     """)
 _VOWEL = re.compile(r"[aeiouy]")
 
@@ -79,9 +87,13 @@ def stem(word: str) -> str:
     return root
 
 
+# They only end like one.
+_NO_COMPARATIVES = word_set("shower letter poster counter folder matter meter corner founder request interest forest")
+
+
 def positive(word: str) -> str:
     """The stem of an adjective whose comparative this may be: ``positive("cheapest") == stem("cheap")``."""
-    for ending in ("est", "er"):
+    for ending in ("est", "er") if word not in _NO_COMPARATIVES else ():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             base = word.removesuffix(ending)
             return stem(base[:-1] if base[-1] == base[-2] else base)
@@ -110,7 +122,7 @@ def _typo(a: str, b: str) -> bool:
         return True
     if len(left) == len(right) == 1:
         return shorter >= 6
-    return shorter >= 9 and len(left) <= 2 and len(right) <= 2
+    return shorter >= 9 and len(left) <= 2 and len(right) <= 2 and len(left) + len(right) <= 3
 
 
 def _derived(a: str, b: str) -> bool:
@@ -121,14 +133,17 @@ def _derived(a: str, b: str) -> bool:
     return False
 
 
-@lru_cache(maxsize=16384)
 def same_word(a: str, b: str) -> bool:
     """Are these case-folded words forms or spellings of one word? Symmetric."""
-    if a == b:
+    if a == b or stem(a) == stem(b):
         return True
-    first, second = sorted((a, b))
-    left, right = stem(first), stem(second)
-    if left == right or _typo(first, second) or _derived(left, right):
+    # Apart from irregular forms, which have one stem, a word keeps its first letter.
+    return a[:1] == b[:1] and _spelled_alike(*sorted((a, b)))
+
+
+@lru_cache(maxsize=16384)
+def _spelled_alike(first: str, second: str) -> bool:
+    if _typo(first, second) or _derived(stem(first), stem(second)):
         return True
     # British and American spelling: colour, organise, centre.
     return _american(first) == _american(second)
