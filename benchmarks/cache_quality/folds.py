@@ -20,7 +20,7 @@ Known = tuple[Corpus, Embedded]
 
 
 def folds(known: Sequence[Known], *, seeds: int, limit: int) -> str:
-    """The loosest agreement of `Consensus` with at most 1 % error per hit on one half, and what it does elsewhere."""
+    """The loosest threshold of `Consensus` with at most 1 % error per hit on one half, and what it does elsewhere."""
     lines = [f"Consensus tuned for ≤ {_TARGET:.0%} error per hit: hits %, error per hit % [95 % interval]"]
     for corpus, vectors in known:
         for kind in ("questions", "intents"):
@@ -33,7 +33,7 @@ def folds(known: Sequence[Known], *, seeds: int, limit: int) -> str:
                     continue
                 texts = [f"in sample {_text(found)}", f"other half {_text(_measured(outside, setting))}"]
                 texts += [f"{name} {_text(_measured(streams, setting))}" for name, streams in others]
-                lines.append(f"  {corpus.name}, half of the {kind}, agreement {setting:g}: " + "; ".join(texts))
+                lines.append(f"  {corpus.name}, half of the {kind}, threshold {setting:g}: " + "; ".join(texts))
     return "\n".join(lines)
 
 

@@ -1,10 +1,12 @@
 """AI Dispatcher: a semantic cache and a token-aware limiter between an LLM application and its models."""
 
+from dispatch_core.alike import AnswersAlike
 from dispatch_core.bounded import Bound, ErrorBounded
 from dispatch_core.cache import SemanticCache
 from dispatch_core.consensus import Consensus
 from dispatch_core.curve import Curve
 from dispatch_core.dispatcher import Dispatcher, Ticket
+from dispatch_core.eligible import Eligibility, Rule
 from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
 from dispatch_core.errors import (
     ConfigError,
@@ -17,6 +19,8 @@ from dispatch_core.errors import (
     RequestTooLarge,
     StoreError,
 )
+from dispatch_core.explain import Explanation
+from dispatch_core.lifetime import Lifetime
 from dispatch_core.limit import (
     GaugeStats,
     LimiterStats,
@@ -30,10 +34,11 @@ from dispatch_core.limit import (
 from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
 from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
-from dispatch_core.telemetry import Stats
+from dispatch_core.telemetry import Prices, Stats
 from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
 
 __all__ = [
+    "AnswersAlike",
     "Bound",
     "ConfigError",
     "Consensus",
@@ -43,10 +48,12 @@ __all__ = [
     "DimensionMismatch",
     "DispatchError",
     "Dispatcher",
+    "Eligibility",
     "Embedder",
     "EmbeddingError",
     "Entry",
     "ErrorBounded",
+    "Explanation",
     "Feedback",
     "Fit",
     "GaugeStats",
@@ -55,6 +62,7 @@ __all__ = [
     "HashingEmbedder",
     "Learning",
     "LeasingStore",
+    "Lifetime",
     "LimitError",
     "LimitExceeded",
     "Limiter",
@@ -65,12 +73,14 @@ __all__ = [
     "Miss",
     "MissingExtra",
     "Policy",
+    "Prices",
     "Profile",
     "Query",
     "RedisNearStore",
     "Refusal",
     "RequestTooLarge",
     "Reservation",
+    "Rule",
     "SQLiteStore",
     "SemanticCache",
     "SentenceTransformerEmbedder",

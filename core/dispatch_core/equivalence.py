@@ -2,8 +2,8 @@
 
 `same_answer` compares normal forms: case, white space, closing punctuation, emphasis and a leading article do not
 count; numbers, signs, symbols, brackets, units and code do. `same_entry` applies it to what the fronts store.
-A cache whose answers are free text may plug in its own `Equivalence`, such as a bound on the cosine of the answers'
-embeddings, or a judge.
+A cache whose answers are free text may plug in another `Equivalence`: `dispatch_core.alike.AnswersAlike`, or a judge
+of its own.
 """
 
 from __future__ import annotations
@@ -101,9 +101,20 @@ def clusters(entries: Sequence[Entry], same: Equivalence = same_entry) -> list[i
     return labels
 
 
+def spoken(payload: bytes) -> str | None:
+    """The text of an answer; None for a payload that is longer than is read, or says more than text."""
+    said = _spoken(payload)
+    return None if said is None else "\n".join(said)
+
+
 @lru_cache(maxsize=1024)
 def _form(payload: bytes) -> str | None:
     """The normal form of everything a payload says; None if it is not only text."""
+    said = _spoken(payload)
+    return None if said is None else "\0".join(map(normal_form, said))
+
+
+def _spoken(payload: bytes) -> list[str] | None:
     if len(payload) > _LONGEST:
         return None
     try:
@@ -113,11 +124,10 @@ def _form(payload: bytes) -> str | None:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return normal_form(text)
+        return [text]
     if not isinstance(data, list | dict):
-        return normal_form(data if isinstance(data, str) else text)
-    said = _said(data)
-    return None if said is None else "\0".join(map(normal_form, said))
+        return [data if isinstance(data, str) else text]
+    return _said(data)
 
 
 def _said(data: Any) -> list[str] | None:
