@@ -15,8 +15,10 @@ from dispatch_core.calibrate.vectors import Embedded
 
 
 def embedded(corpus: Corpus, embedder: SentenceTransformerEmbedder, folder: Path) -> Embedded:
-    """From the folder if it was there before."""
+    """From the folder if it was there before, and the same texts are compared by meaning."""
     state = hashlib.blake2b(digest_size=8)
+    readable = np.array([vectors.why_not_compared(text, embedder) is None for text in corpus.texts])
+    state.update(readable.tobytes())
     for part in (embedder.model, *corpus.texts):
         state.update(part.encode("utf-8", "surrogatepass") + b"\0")
     path = folder / f"{corpus.name}-{state.hexdigest()}.npz"

@@ -100,6 +100,9 @@ class ErrorBounded:
         self._evidence: dict[str, Evidence] = {}
         self._bounds: dict[str, Bound] = {}
 
+    def __repr__(self) -> str:
+        return f"ErrorBounded(max_error={self.max_error:g}, base={self.base!r})"
+
     @property
     def neighbours(self) -> int:
         return self.base.neighbours

@@ -163,7 +163,7 @@ def test_pair_by_pair_only_the_two_questions_of_a_row_are_compared():
 def test_pairs_are_a_log_unless_told_otherwise():
     report = calibrate(PAIRS, HashingEmbedder())
     assert report.asked == report.questions == 7
-    assert {trial.family.title for trial in report.trials} == {"Threshold", "Guarded", "Consensus"}
+    assert {trial.family.title for trial in report.trials} == {"Threshold", "Guarded", "Consensus", "ErrorBounded"}
 
 
 def test_settings_that_make_no_sense_are_refused():

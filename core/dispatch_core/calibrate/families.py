@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from dispatch_core.bounded import ErrorBounded
 from dispatch_core.consensus import Consensus
 from dispatch_core.equivalence import Equivalence, same_entry
 from dispatch_core.guards import Guard, refusal
@@ -53,19 +54,21 @@ FAMILIES: Mapping[str, Family] = {
     "threshold": Family(Threshold, "threshold", 0.92, _THRESHOLDS),
     "guarded": Family(Guarded, "threshold", 0.92, _THRESHOLDS),
     "consensus": Family(Consensus, "threshold", 0.92, _THRESHOLDS, alone=False),
+    "bounded": Family(ErrorBounded, "max_error", 0.01, (0.002, 0.005, 0.01, 0.02, 0.05), alone=False),
 }
 
 
-def quickened(policy: Any, same: Equivalence) -> Policy:
+def quickened(policy: Any, same: Equivalence) -> Any:
     """A policy of equal decisions: guards are asked once about a pair, and ``same`` in the place of `same_entry`."""
+    if isinstance(policy, ErrorBounded):
+        return ErrorBounded(policy.max_error, quickened(policy.base, same))
     names = {field.name for field in fields(policy)} if is_dataclass(policy) else set()
     changes: dict[str, Any] = {}
     if "guards" in names:
         changes["guards"] = (_remembered(tuple(policy.guards)),)
     if "same" in names and policy.same is same_entry:
         changes["same"] = same
-    quick: Policy = replace(policy, **changes) if changes else policy
-    return quick
+    return replace(policy, **changes) if changes else policy
 
 
 @lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dispatch_core.calibrate.near import Near, best, near
 from dispatch_core.calibrate.progress import Advance, Progress, silent
 from dispatch_core.calibrate.vectors import Embedded
-from dispatch_core.policy import Policy
+from dispatch_core.policy import Learning, Policy
 from dispatch_core.types import Entry, Match, Usage
 
 Judge = Callable[[int, int], bool]
@@ -101,10 +101,13 @@ def replay(
         elif stream.embedded.readable[text]:
             found = kept.search(text, policy.neighbours)
             started = clock() if clock else 0.0
-            decided = policy.decide(stream.entries[asked].text, found).hit
+            decision = policy.decide(stream.entries[asked].text, found)
             if clock:
                 seconds.append(clock() - started)
-            hit = -1 if decided is None else int(decided.entry.id)
+            if decision.hit is not None:
+                hit = int(decision.hit.entry.id)
+            elif isinstance(policy, Learning):
+                policy.learn(decision, stream.entries[asked])
         if hit < 0:
             kept.store(text, asked)
         else:

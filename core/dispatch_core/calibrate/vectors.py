@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dispatch_core.calibrate.progress import Progress, silent
-from dispatch_core.eligible import why_exact_only, why_unreadable
+from dispatch_core.eligible import Eligibility, why_unreadable
 from dispatch_core.errors import EmbeddingError
 from dispatch_core.ports import Embedder
 from dispatch_core.types import Matrix, Query
@@ -39,7 +39,7 @@ def embedded(texts: Sequence[str], embedder: Embedder, progress: Progress = sile
         vectors = np.zeros((len(texts), embedder.dims), dtype=np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]
-            whys = [_why(text, embedder) for text in batch]
+            whys = [why_not_compared(text, embedder) for text in batch]
             reasons.update(why for why in whys if why)
             rows = [start + row for row, why in enumerate(whys) if why is None]
             if rows:
@@ -60,8 +60,11 @@ def embedded_answers(texts: Sequence[str], embedder: Embedder, progress: Progres
     return vectors
 
 
-def _why(text: str, embedder: Embedder) -> str | None:
-    return why_exact_only(Query(text)) or why_unreadable(embedder.fit(text), embedder.max_tokens)
+def why_not_compared(text: str, embedder: Embedder) -> str | None:
+    """Why a `SemanticCache` would not compare the text by meaning, or None."""
+    rules, query = Eligibility(), Query(text)
+    reason = rules.why_not_at_all(query) or rules.why_exact_only(query)
+    return reason or why_unreadable(embedder.fit(text), embedder.max_tokens)
 
 
 def _embed(texts: Sequence[str], embedder: Embedder) -> Matrix:
