@@ -58,14 +58,7 @@ def replayed(match: Match) -> list[Generation] | None:
         generations = decode(match.entry.payload)
     except (ValueError, TypeError, NotImplementedError):
         return None
-    note = {
-        "cache_hit": match.kind,
-        "similarity": round(match.score, 4),
-        "saved_usage": {
-            "input_tokens": match.entry.usage.input_tokens,
-            "output_tokens": match.entry.usage.output_tokens,
-        },
-    }
+    note = match.note()
     for generation in generations:
         if isinstance(generation, ChatGeneration):
             generation.message = _reissued(generation.message, note)

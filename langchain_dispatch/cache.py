@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
 
 from dispatch_core import (
+    Consensus,
     Dispatcher,
+    Eligibility,
     Embedder,
-    Guarded,
+    Explanation,
+    Lifetime,
     Policy,
+    Prices,
     RedisNearStore,
     Stats,
     Ticket,
@@ -36,6 +41,16 @@ _TICKETS = 2048
 DEFAULT_THRESHOLD = 0.92
 
 
+class CacheOptions(TypedDict, total=False):
+    """What the core's `SemanticCache` and `Dispatcher` take besides, as there."""
+
+    eligibility: Eligibility | None
+    tags: Collection[str]
+    sources: Mapping[str, str] | None
+    shadow: bool
+    prices: Prices | None
+
+
 class SemanticCache(BaseCache):
     """An LLM cache that serves an answer to a question of the same meaning.
 
@@ -45,8 +60,9 @@ class SemanticCache(BaseCache):
 
     ``embedder`` is a core `Embedder`, LangChain `Embeddings` or the name of a sentence-transformers model;
     ``store`` a core store or a URL (``memory://``, ``sqlite:///file.db``, ``redis://…``); ``threshold`` the cosine
-    similarity from which the default policy may serve (a ``policy`` replaces it); ``ttl`` is in seconds;
-    ``namespace`` separates tenants. With ``on_error="miss"`` a broken cache never fails a call.
+    similarity from which the default policy, `Consensus`, takes one neighbour for the same question (a ``policy``
+    replaces it); ``ttl`` is in seconds, or a `Lifetime`; ``namespace`` separates tenants. With ``on_error="miss"`` a
+    broken cache never fails a call. The other ``options`` are those of the core's `SemanticCache` and `Dispatcher`.
 
     >>> from langchain_core.language_models import FakeListChatModel
     >>> from dispatch_core import HashingEmbedder
@@ -65,9 +81,10 @@ class SemanticCache(BaseCache):
         store: VectorStore | str = "memory://",
         threshold: float = DEFAULT_THRESHOLD,
         policy: Policy | None = None,
-        ttl: float | None = None,
+        ttl: Lifetime | float | None = None,
         namespace: str = "",
         on_error: Literal["miss", "raise"] = "miss",
+        **options: Unpack[CacheOptions],
     ) -> None:
         if not isinstance(namespace, str):
             raise ConfigError(f"namespace is a string, got {type(namespace).__name__}")
@@ -76,10 +93,14 @@ class SemanticCache(BaseCache):
         core = CoreCache(
             as_embedder(embedder),
             store_from_url(store) if isinstance(store, str) else store,
-            policy=policy or Guarded(threshold),
+            policy=policy or Consensus(threshold),
             ttl=ttl,
+            eligibility=options.get("eligibility"),
+            tags=options.get("tags", ()),
+            sources=options.get("sources"),
+            shadow=options.get("shadow", False),
         )
-        self.dispatcher = Dispatcher(core, on_error=on_error, single_flight=False)
+        self.dispatcher = Dispatcher(core, on_error=on_error, single_flight=False, prices=options.get("prices"))
         self.namespace = namespace
         self._tickets: OrderedDict[str, Ticket] = OrderedDict()
         self._lock = threading.Lock()
@@ -97,11 +118,31 @@ class SemanticCache(BaseCache):
         await arun(self._update(prompt, llm_string, return_val))
 
     def clear(self, **kwargs: Any) -> None:
-        """Forget this cache's namespace. Raises `StoreError`: who clears must know."""
-        self.dispatcher.clear(self.namespace)
+        """Forget this cache's namespace; with ``tags=[...]``, of it what carries any of them.
+
+        Raises `StoreError`: who clears must know.
+        """
+        self.dispatcher.clear(self.namespace, tags=kwargs.get("tags"))
 
     async def aclear(self, **kwargs: Any) -> None:
-        await self.dispatcher.aclear(self.namespace)
+        await self.dispatcher.aclear(self.namespace, tags=kwargs.get("tags"))
+
+    def reject(self, hit_id: str) -> bool:
+        """A hit was wrong: its question is asked anew. ``message.response_metadata["dispatch"]`` has its ``hit_id``.
+
+        False if it is not among the last few thousand of this process. Raises `StoreError`: who takes back must know.
+        """
+        return self.dispatcher.reject(hit_id)
+
+    async def areject(self, hit_id: str) -> bool:
+        return await self.dispatcher.areject(hit_id)
+
+    def explain(self, prompt: str, llm_string: str = "") -> Explanation:
+        """What a `lookup` of the same would come to, and why. Changes nothing."""
+        core, query = self.dispatcher.cache, query_of(prompt, llm_string, self.namespace)
+        if core is None or query is None:
+            return Explanation(prompt, False, "no-stable-identity")
+        return core.explain(query)
 
     def stats(self) -> Stats:
         return self.dispatcher.stats()
@@ -169,12 +210,13 @@ class SemanticRedisCache(SemanticCache):
         embedder: Embedder | Embeddings | str | None = None,
         threshold: float = DEFAULT_THRESHOLD,
         policy: Policy | None = None,
-        ttl: float | None = None,
+        ttl: Lifetime | float | None = None,
         namespace: str = "",
         index: Literal["auto", "near"] = "auto",
         redis_client: redis.Redis | None = None,
         async_redis_client: redis.asyncio.Redis | None = None,
         on_error: Literal["miss", "raise"] = "miss",
+        **options: Unpack[CacheOptions],
     ) -> None:
         if index not in ("auto", "near"):
             raise ConfigError(f"index is 'auto' or 'near', got {index!r}")
@@ -188,4 +230,5 @@ class SemanticRedisCache(SemanticCache):
             ttl=ttl,
             namespace=namespace,
             on_error=on_error,
+            **options,
         )

@@ -20,7 +20,6 @@ from llama_index.core.base.llms.types import (
 from pydantic import BaseModel
 
 from dispatch_core.types import Match
-from llamaindex_dispatch.events import note
 from llamaindex_dispatch.facts import plain
 from llamaindex_dispatch.report import TOKEN_COUNTS
 
@@ -94,7 +93,7 @@ class ChatForm:
             additional_kwargs=_revived(data["extras"]),
         )
         logprobs = data["logprobs"]
-        return ChatResponse(message=message, logprobs=logprobs, additional_kwargs={"dispatch": note(match)})
+        return ChatResponse(message=message, logprobs=logprobs, additional_kwargs={"dispatch": match.note()})
 
     def text(self, response: ChatResponse) -> str:
         return response.message.content or ""
@@ -118,7 +117,7 @@ class CompletionForm:
 
     def decode(self, match: Match) -> CompletionResponse:
         data = _load(match)
-        extras = {**_revived(data["extras"]), "dispatch": note(match)}
+        extras = {**_revived(data["extras"]), "dispatch": match.note()}
         return CompletionResponse(text=data["text"], logprobs=data["logprobs"], additional_kwargs=extras)
 
     def text(self, response: CompletionResponse) -> str:

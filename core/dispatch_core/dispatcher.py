@@ -157,7 +157,8 @@ class Dispatcher:
 
     def unlooked(self, query: Query) -> Ticket:
         """A ticket without a lookup and without a reservation, to store an answer that came from elsewhere."""
-        return Ticket(query, self.cache.unseen(query) if self.cache else None)
+        kept = self.cache is not None and self.cache.why_not_at_all(query) is None
+        return Ticket(query, self.cache.unseen(query) if self.cache is not None and kept else None)
 
     def bypassed(self) -> None:
         """Count a call that went past the cache."""
@@ -329,20 +330,25 @@ class Dispatcher:
         written = None
         try:
             written = yield from self._failing.safely(cache.store_flow(miss, entry), None)
-            right = yield from self._failing.safely(cache.learn_flow(miss, entry), None)
-            if right is not None:
-                self._tally.count("checked")
-                self._tally.count("checked_wrong", not right)
-            if written is not None and ticket.stale is not None and ticket.stale.entry.id != entry.id:
-                # The old answer to another wording: the new one is near enough to it to be found instead.
-                store = cache.stored_in
-                yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
+            if written is not None:
+                yield from self._learn(cache, ticket, miss, entry)
         finally:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:
                 self._under_way.pop(entry.id, None)
             # Not before: who gets the lease next looks for the answer first.
             _let_go(ticket, self._refreshes)
+
+    def _learn(self, cache: SemanticCache, ticket: Ticket, miss: Miss, entry: Entry) -> Flow[None]:
+        """What an answer says of the one that would have been served, or was until now."""
+        right = yield from self._failing.safely(cache.learn_flow(miss, entry), None)
+        if right is not None:
+            self._tally.count("checked")
+            self._tally.count("checked_wrong", not right)
+        if ticket.stale is not None and ticket.stale.entry.id != entry.id:
+            # The old answer to another wording: the new one is near enough to it to be found instead.
+            store = cache.stored_in
+            yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
 
     def _reject(self, hit_id: str) -> Flow[bool]:
         known = self.cache is not None and (yield from step(self.cache.reject, self.cache.areject, hit_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,19 @@ class Match:
     @property
     def kind(self) -> str:
         return "exact" if self.exact else "semantic"
+
+    def note(self) -> dict[str, Any]:
+        """What an answer from the cache says about itself, in JSON's terms.
+
+        No name of it is one that token counters look for: they would book the hit as spending.
+        """
+        usage = self.entry.usage
+        return {
+            "cache_hit": self.kind,
+            "similarity": round(self.score, 4),
+            "saved_usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+            **({"hit_id": self.hit_id} if self.hit_id else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
