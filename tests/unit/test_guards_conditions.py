@@ -26,6 +26,7 @@ REFUSED = [
     ("Why did they join the union?", "Why did they refuse to join the union?", "negation"),
     ("How do I keep apples from turning brown?", "How do I turn apples brown?", "negation"),
     ("What if I forget to renew my visa?", "What if I renew my visa?", "negation"),
+    ("What is the safest town in Peru?", "What is the most dangerous town in Peru?", "antonym"),
     # opposites by their form
     ("What is prepaid power?", "What is postpaid power?", "antonym"),
     ("Is the film overrated?", "Is the film underrated?", "antonym"),

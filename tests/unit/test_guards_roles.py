@@ -71,6 +71,7 @@ EXCHANGED = [
         "What is the length of the day and the weight of the sun?",
         "What is the length of the sun and the weight of the day?",
     ),
+    ("What is the bus fare from Oslo to Bergen?", "What is the bus fare from Bergen to Oslo?"),
     # what is said of which
     ("Can a bad start have a good end?", "Can a good start have a bad end?"),
     ("Is it better to rent a small flat in a big town?", "Is it better to rent a big flat in a small town?"),

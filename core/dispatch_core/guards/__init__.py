@@ -17,7 +17,7 @@ reason                the texts differ in
 ``quantifier``        of how many: all, some, only; "this or that" against this alone
 ``entity``            a name (Polish, not polish), or a member of a closed class (colours, countries ...)
 ``swap``              who does what to whom, what turns into what
-``substitution``      one word of otherwise equal sentences, and not by a synonym
+``substitution``      one word of otherwise equal sentences, not by a synonym; "for kids", "at home"
 ====================  ======================================================================
 """
 

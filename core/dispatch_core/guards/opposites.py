@@ -126,22 +126,27 @@ _GENDERED = (
 )
 
 
-@lru_cache(maxsize=16384)
+_MIRRORED_HEADS = tuple(head for pair in _MIRRORED for head in pair)
+_GENDERED_TAILS = tuple(tail for pair in _GENDERED for tail in pair)
+
+
 def mirrored(word: str) -> tuple[str, ...]:
     """What the word would be with the opposite prefix, or of the other sex: "overrated", "stepmother".
 
     They need not be words; it only tells when the other text has one of them.
     """
     out = []
-    for pair in _MIRRORED:
-        for one, other in (pair, pair[::-1]):
-            rest = word.removeprefix(one)
-            if rest != word and len(rest) >= 3:
-                out.append(other + rest)
-    for pair in _GENDERED:
-        for one, other in (pair, pair[::-1]):
-            if word.endswith(one) and len(word) > len(one) and not (one == "man" and word.endswith("woman")):
-                out.append(word.removesuffix(one) + other)
+    if word.startswith(_MIRRORED_HEADS):
+        for pair in _MIRRORED:
+            for one, other in (pair, pair[::-1]):
+                rest = word.removeprefix(one)
+                if rest != word and len(rest) >= 3:
+                    out.append(other + rest)
+    if word.endswith(_GENDERED_TAILS):
+        for pair in _GENDERED:
+            for one, other in (pair, pair[::-1]):
+                if word.endswith(one) and len(word) > len(one) and not (one == "man" and word.endswith("woman")):
+                    out.append(word.removesuffix(one) + other)
     return tuple(out)
 
 

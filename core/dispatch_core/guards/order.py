@@ -14,6 +14,7 @@ from dispatch_core.guards.words import stem, word_set
 
 SUBJECT = {"me": "i", "him": "he", "them": "they", "us": "we", "whom": "who"}
 PERSONS = word_set("i you he she they we")
+PERSON_WORDS = {*PERSONS, *SUBJECT, "her"}
 WH = word_set("what which when where who whom whose why how if because while that")
 _BEFORE_PHRASES = CONNECTORS | WH | word_set("during under above below between among around near about since until")
 _COORDINATION = word_set("and or vs versus nor")
@@ -46,8 +47,14 @@ def person(found: tuple[Token, ...], at: int) -> str:
 def _line(text: str) -> tuple[str, ...]:
     """Every word but the articles, without inflection and case: "he loves me" is "he love i"."""
     found = tokens(text)
-    said = [(person(found, at), t.word) for at, t in enumerate(found) if t.word not in _ARTICLES]
-    return tuple([who or (word if word in CONNECTORS else name(word)) for who, word in said])
+    out = []
+    for at, token in enumerate(found):
+        word = token.word
+        if word in CONNECTORS:
+            out.append(word)
+        elif word not in _ARTICLES:
+            out.append((word in PERSON_WORDS and person(found, at)) or name(word))
+    return tuple(out)
 
 
 @lru_cache(maxsize=4096)

@@ -132,6 +132,9 @@ class _Piece(NamedTuple):
 
 def _piece(text: str, clause: bool, sentence: bool) -> _Piece:
     first = Token("", "", clause=clause, sentence=sentence)
+    if text.isalpha() and text.isascii():
+        # Most are: one word, nothing else.
+        return _Piece(tuple(_words(text, first)), False, False)
     found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind, surface = match.lastgroup, match.group()

@@ -8,13 +8,12 @@ from functools import lru_cache
 
 from dispatch_core.guards.english import AUXILIARIES
 from dispatch_core.guards.lexicon import name
-from dispatch_core.guards.order import PERSONS, SUBJECT, WH, person
+from dispatch_core.guards.order import PERSON_WORDS, PERSONS, WH, person
 from dispatch_core.guards.phrases import said, tokens
 from dispatch_core.guards.reading import Token, english, folded
 from dispatch_core.guards.swap import CONNECTORS, EMPTY, roles_of
 from dispatch_core.guards.words import stem, word_set
 
-_PERSON_WORDS = {*PERSONS, *SUBJECT, "her"}
 _ASKING = word_set("who whom what which")
 _URGING = frozenset(
     map(stem, word_set("get want ask tell convince persuade force allow help need expect make teach"))
@@ -25,7 +24,7 @@ _DETERMINERS = word_set("a an the my your his her our their")
 # "What means X?" is only a way of saying "what does X mean?".
 _ALIKE_BOTH_WAYS = frozenset(map(name, word_set("mean cost happen look sound weigh work take")))
 _WHERE = word_set("from in for at")
-_NO_VERBS = {*CONNECTORS, *AUXILIARIES, *_PERSON_WORDS, *_DETERMINERS, *WH, "not", "and", "or"}
+_NO_VERBS = {*CONNECTORS, *AUXILIARIES, *PERSON_WORDS, *_DETERMINERS, *WH, "not", "and", "or"}
 _OWNED = re.compile(r"([^\W\d_]+)'s ([^\W\d_]+)")
 _STOP = ","
 _LONGEST = 60
@@ -40,7 +39,7 @@ def _doers(found: tuple[Token, ...]) -> tuple[str, ...]:
         if token.clause and out:
             out.append(_STOP)
         urged = (urged or stem(word) in _URGING) and not token.clause
-        who = person(found, at) if word in _PERSON_WORDS else ""
+        who = person(found, at) if word in PERSON_WORDS else ""
         if who and before not in CONNECTORS:
             role = False
             out.append(who)
@@ -177,7 +176,7 @@ def roles(asked: str, stored: str) -> str | None:
     a, b = _owned(asked), _owned(stored)
     if a and b and any((owned, owner) in b and (owned, owner) not in a for owner, owned in a):
         return "swap"
-    if not (_PERSON_WORDS.isdisjoint(said(asked)) or _PERSON_WORDS.isdisjoint(said(stored))) and (
+    if not (PERSON_WORDS.isdisjoint(said(asked)) or PERSON_WORDS.isdisjoint(said(stored))) and (
         _exchanged_doers(asked, stored) or _exchanged_doers(stored, asked)
     ):
         return "swap"

@@ -43,6 +43,7 @@ _IRREGULAR = {
 _SUFFIXES = word_set("""
     ation tion ion ment ly al ity ness ance ence able ery y ies i ive est er or ic ical ial e
     """)
+_SHORT = re.compile(r"[^aeiouy][aeiou][^aeiouwxy]e?")
 _VOWEL = re.compile(r"[aeiouy]")
 
 
@@ -78,6 +79,9 @@ def stem(word: str) -> str:
     root = _IRREGULAR.get(root) or _root(root)
     if root in _IRREGULAR:
         return _IRREGULAR[root]
+    # "Fare" is not "far", nor "note" "not"; "hating" is of "hate", as a short vowel would have doubled its consonant.
+    if _SHORT.fullmatch(root) and len(root) == (4 if root[-1] == "e" else 3):
+        return root if root[-1] == "e" or not word.endswith(("ing", "ed")) else root + "e"
     if len(root) >= 4 and root[-1] == root[-2]:
         root = root[:-1]
     if len(root) >= 4 and root.endswith("e"):
@@ -96,6 +100,8 @@ def positive(word: str) -> str:
     for ending in ("est", "er") if word not in _NO_COMPARATIVES else ():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             base = word.removesuffix(ending)
+            if len(base) == 3 and _SHORT.fullmatch(base):
+                return stem(base + "e")
             return stem(base[:-1] if base[-1] == base[-2] else base)
     return stem(word)
 
