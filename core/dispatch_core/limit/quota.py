@@ -165,7 +165,7 @@ class Quota:
         self._noise = 0.0
         self._promised: list[Charge] = []
         self._promise = 1
-        self._grain = min(gauge.grain for gauge in gauges)
+        self._grain = min((gauge.grain for gauge in gauges), default=0.0)
 
     @property
     def gauges(self) -> tuple[Gauge, ...]:
