@@ -13,9 +13,11 @@ import asyncio
 import gc
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -25,6 +27,9 @@ from dispatch_core import Cost, TokenLimiter, Usage
 
 _PLENTY = 1e12
 _QUEUES = (100, 1_000, 10_000)
+# Twelve thousand calls a minute, and sixty.
+_OFTEN, _SELDOM = 0.005, 1.0
+_UNDER_WAY = 100
 _COST, _USAGE = Cost(600, 200), Usage(600, 100)
 
 
@@ -92,8 +97,8 @@ def _contestants() -> list[Contestant]:
 
 
 def _ours() -> list[Contestant]:
-    # The log of a minute's charges stays as long as in a program with thousands of calls a minute.
-    limiter = TokenLimiter(rpm=_PLENTY, tpm=_PLENTY, clock=_Fast())
+    limiter, sparse, busy = (_calls_every(seconds) for seconds in (_OFTEN, _SELDOM, _OFTEN))
+    under_way = deque(busy.acquire(_COST) for _ in range(_UNDER_WAY))
 
     def with_() -> None:
         with limiter.reserve(_COST) as reservation:
@@ -109,19 +114,28 @@ def _ours() -> list[Contestant]:
     async def async_bare() -> None:
         (await limiter.aacquire(_COST)).settle(_USAGE)
 
+    def seldom() -> None:
+        with sparse.reserve(_COST) as reservation:
+            reservation.settle(_USAGE)
+
+    def later() -> None:
+        under_way.popleft().settle(_USAGE)
+        under_way.append(busy.acquire(_COST))
+
     return [
         Contestant("ours, with reserve", sync=with_),
         Contestant("ours, acquire", sync=bare),
         Contestant("ours, async with reserve", async_=async_with),
         Contestant("ours, aacquire", async_=async_bare),
+        Contestant("ours, acquire, 100 calls under way", sync=later),
+        Contestant("ours, with reserve, a call a second", sync=seldom),
     ]
 
 
-class _Fast:
-    """The monotonic clock, hurried a thousand times, so that the window's log turns over during a round."""
-
-    def __call__(self) -> float:
-        return 1_000 * time.monotonic()
+def _calls_every(seconds: float) -> TokenLimiter:
+    """A limiter whose clock goes on by so much whenever it is read, which is once a call: so its log is as long, and
+    turns over as often, on any computer."""
+    return TokenLimiter(rpm=_PLENTY, tpm=_PLENTY, clock=count(0.0, seconds).__next__)
 
 
 def _langchain() -> list[Contestant]:

@@ -45,8 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _contestants(url: str, client: redis.Redis) -> Mapping[str, Callable[[], object]]:
     plenty = (Plan("window", 1e12, 1e12, 1e12, 60.1),) * 2
-    single, batch = SharedQuota(client, name="single"), SharedQuota(client, name="batch")
-    crowded, full = SharedQuota(client, name="crowded"), SharedQuota(client, name="full")
+    single, batch, crowded, full = (
+        SharedQuota(url, name=name, timeout=_PATIENCE) for name in ("single", "batch", "crowded", "full")
+    )
+    given = SharedQuota(client, name="given")
+    bare: Any = client.connection_pool.make_connection()
+
+    def ping_bare() -> None:
+        bare.send_packed_command([b"PING\r\n"])
+        bare.read_response()
+
     tight = (Plan("window", float(_IN_WINDOW), 1e9, 1e9, 60.1), plenty[1])
     for _ in range(_IN_WINDOW):
         run(crowded.reserve(plenty, (1.0, 800.0), horizon=0.0))
@@ -71,7 +79,9 @@ def _contestants(url: str, client: redis.Redis) -> Mapping[str, Callable[[], obj
 
     contestants: dict[str, Callable[[], object]] = {
         "PING": client.ping,
+        "PING on a bare connection": ping_bare,
         "reserve, two windows": lambda: reserve(single, open_one),
+        "reserve, through the caller's client": lambda: reserve(given),
         "settle one": settle_one,
         "before": before_many,
         f"settle {_BATCH}, each": settle_many,

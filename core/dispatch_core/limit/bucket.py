@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from dispatch_core.limit.ceiling import Ceiling
 from dispatch_core.limit.headers import Reading
@@ -14,6 +15,8 @@ _TINY = 1e-9
 _VARIANCES, _OWN = 16.0, 4.0
 # Of what a server has more than we believed, half is taken at once: it may be on its way to others.
 _CAUTION = 0.5
+# A grain is the time in which this part of the bucket refills.
+_GRAIN = 0.05
 
 
 class BucketGauge:
@@ -25,7 +28,7 @@ class BucketGauge:
     paced = True
     __slots__ = (
         "_at", "_corrected", "_free", "_least_free", "_most", "_noise", "_others", "burst", "ceiling", "estimated",
-        "full", "level", "limit", "name", "rate", "window",
+        "full", "grain", "level", "limit", "name", "rate", "window",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +37,7 @@ class BucketGauge:
         self.name, self.limit, self.window = name, limit, window
         self.rate = limit / window
         self.burst = self.level = self.full = burst
+        self.grain = burst / self.rate * _GRAIN
         self.estimated = estimated
         self.ceiling = Ceiling()
         self._least_free = margin
@@ -80,15 +84,27 @@ class BucketGauge:
         self._most -= amount
         self._noise += charge.noise
 
+    def room(self, now: float, noise: float) -> float:
+        self._refresh(now)
+        margin = math.sqrt(max(0.0, _VARIANCES * (self._noise + noise))) if self.estimated else 0.0
+        return self.level - margin - self._free
+
+    def absorb(self, charges: Sequence[Charge], amounts: Sequence[float], now: float) -> None:
+        """As if all had been charged at the end: never more is left than if each had been charged in its time."""
+        self._refresh(now)
+        total = sum(amounts)
+        self.level -= total
+        self._most -= total
+        self._noise += sum([charge.noise for charge in charges])
+
     def give(self, charge: Charge, before: float, after: float) -> None:
         self._noise -= charge.noise
         self.level = min(self.full, self.level + before - after)
         self._most = min(self.limit, self._most + before - after)
 
-    def forget(self, charge: Charge) -> None:
-        if charge.open:
-            # Who never settles shall not keep room free for ever.
-            self._noise -= charge.noise
+    def forget(self, charges: Sequence[Charge]) -> None:
+        # Who never settles shall not keep room free for ever.
+        self._noise -= sum([charge.noise for charge in charges if charge.open])
 
     def empty(self) -> None:
         """Sums of floats drift."""

@@ -77,5 +77,6 @@ class TokenEstimator:
             if cost.input_tokens > 0:
                 error = min(used / cost.input_tokens - 1, _WORST_ERROR)
                 self._errors[model].add(error * error)
-        if usage.output_tokens > 0:
-            self._outputs[model].add(usage.output_tokens)
+        made = usage.output_tokens
+        if made > 0:
+            self._outputs[model].add(made)

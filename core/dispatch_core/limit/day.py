@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.quota import Charge, Mark, Plan
@@ -11,6 +12,7 @@ from dispatch_core.limit.quota import Charge, Mark, Plan
 DAY = 86_400.0
 _BIN = 300.0
 _TINY = 1e-9
+_GRAIN = 1.0
 
 
 class DayGauge:
@@ -20,6 +22,7 @@ class DayGauge:
     """
 
     paced = False
+    grain = _GRAIN
     __slots__ = ("_bins", "_parts", "index", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float, *, index: int) -> None:
@@ -62,7 +65,18 @@ class DayGauge:
         return self.used, 0.0
 
     def take(self, charge: Charge, amount: float) -> None:
-        start = math.floor(charge.at / _BIN) * _BIN
+        self._add(charge.at, amount)
+
+    def room(self, now: float, noise: float) -> float:
+        self._refresh(now)
+        return self.limit / self._parts - self.used
+
+    def absorb(self, charges: Sequence[Charge], amounts: Sequence[float], now: float) -> None:
+        self._refresh(now)
+        self._add(now, sum(amounts))
+
+    def _add(self, at: float, amount: float) -> None:
+        start = math.floor(at / _BIN) * _BIN
         if not self._bins or self._bins[-1][0] < start:
             self._bins.append([start, 0.0])
         self._bins[-1][1] += amount

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from dispatch_core._flow import Flow, step
 from dispatch_core._fork import renew_in_child
-from dispatch_core.errors import LimitExceeded
+from dispatch_core.errors import ConfigError, LimitExceeded
 from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.limits import Limits
@@ -19,7 +20,7 @@ from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.serial import Serial
 from dispatch_core.limit.slots import SlotGauge
 from dispatch_core.limit.waiting import Waiter
-from dispatch_core.types import Feedback, Usage
+from dispatch_core.types import Cost, Feedback, Usage
 
 _DEFAULT_GATE = 1.0
 _LONGEST_GATE = 60.0
@@ -28,7 +29,7 @@ _FEW_TOKENS = 32
 _TRAVEL = 0.05
 _ROUND_TRIP = 2.0
 _OVERDUE, _GRACE = 1.25, 0.5
-_GAIN = 0.05
+_GAIN, _RECENT = 0.05, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,9 @@ class Desk:
         self._clock = rules.clock
         self._slots = next((gauge for gauge in self.quota.gauges if isinstance(gauge, SlotGauge)), None)
         self._sized = next((i for i, unit in enumerate(limits.units) if unit in ("token", "input")), None)
-        self.admitted = self.rejected = self.throttled = self.open = 0
+        self.admitted = self.rejected = self.throttled = self._ended = 0
         self._kept = 1.0
+        self._used: deque[tuple[Cost, Usage]] = deque(maxlen=_RECENT)
         self.start_anew()
         renew_in_child(self)
 
@@ -64,23 +66,26 @@ class Desk:
         self.serial = Serial()
         self.line = Line(aging=self._rules.aging, weight=lambda key: self._rules.weights.get(key, 1.0))
         self._leader: Waiter | None = None
-        self.open = 0
         for charge in list(self.quota.record.charges):
             # What is open here is the parent's to end.
             self.quota.settle(charge, None)
+        self._ended = self.admitted
         if self._slots is not None:
             self._slots.used = 0.0
         self._waiting = [0.0] * len(self.quota.gauges)
+
+    @property
+    def open(self) -> int:
+        """Calls under way."""
+        return self.admitted - self._ended
 
     def enter_at_once(self, charge: Charge) -> bool:
         """The common case in few steps: nobody waits, and there is room."""
         entered, serial = False, self.serial
         with serial.lock:
-            if not serial.posted and not self.line:
-                entered = self.quota.try_charge(charge, self._clock())
-                if entered:
-                    self.admitted += 1
-                    self.open += 1
+            if not serial.posted and not self.line.length and self.quota.try_charge(charge, self._clock()):
+                self.admitted += 1
+                entered = True
         if serial.posted:
             serial.catch_up()
         return entered
@@ -110,8 +115,10 @@ class Desk:
         first_token: float | None,
     ) -> None:
         """A call is over: what it used, what its headers told of the limits, seconds to its first token."""
+        if usage is not None and not isinstance(usage, Usage):
+            raise ConfigError(f"usage is a Usage or None, got {type(usage).__name__}")
         serial = self.serial
-        if serial.posted or not serial.lock.acquire(blocking=False):
+        if serial.posted or not serial.lock.acquire(False):
             serial.post(partial(self._settle, held, usage, told, first_token))
             return
         try:
@@ -132,9 +139,10 @@ class Desk:
     def eta(self, held: QuotaReservation) -> float:
         return self.serial.alone(partial(self._eta, held))
 
-    def used(self) -> Mapping[str, float]:
-        """What is used of each limit right now, as far as this process knows."""
-        return self.serial.alone(self._used)
+    def gauges(self) -> Mapping[str, tuple[float, float, float]]:
+        """Each limit, what is used of it right now and the share of it that is granted, as far as this process
+        knows."""
+        return self.serial.alone(self._gauges)
 
     def close(self) -> None:
         """Nothing to release."""
@@ -144,9 +152,9 @@ class Desk:
 
     # From here on, everything needs the lock.
 
-    def _used(self) -> Mapping[str, float]:
-        self.quota.wait([0.0] * len(self.quota.gauges), self._clock())
-        return {gauge.name: gauge.used for gauge in self.quota.gauges}
+    def _gauges(self) -> Mapping[str, tuple[float, float, float]]:
+        self.quota.wait([0.0] * len(self._waiting), self._clock())
+        return {gauge.name: (gauge.limit, gauge.used, gauge.share) for gauge in self.quota.gauges}
 
     def _join(self, waiter: Waiter, deadline: float) -> None:
         """Join the line, or be admitted at once, or be refused at once when the turn would come too late."""
@@ -194,10 +202,19 @@ class Desk:
         size = self._size(held.charge)
         share = self.line.share_ahead(held.priority, held.key, size, held.since)
         own = held.charge.amounts if inside else (0.0,) * len(self._waiting)
+        kept = self._kept_lately()
         return [
-            max(0.0, amount * share - mine) * (self._kept if unit in ("token", "output") else 1.0)
+            max(0.0, amount * share - mine) * (kept if unit in ("token", "output") else 1.0)
             for amount, mine, unit in zip(self._waiting, own, self.limits.units, strict=True)
         ]
+
+    def _kept_lately(self) -> float:
+        """The part of their estimates that calls came to use, a moving average."""
+        while self._used:
+            cost, usage = self._used.popleft()
+            if cost.tokens > 0:
+                self._kept += _GAIN * (min(1.0, usage.total / cost.tokens) - self._kept)
+        return self._kept
 
     def _admit(self, now: float) -> None:
         """Let in everyone at the head who fits, then tell the new head to mind the clock."""
@@ -232,7 +249,6 @@ class Desk:
         _add(self._waiting, head.held.charge.amounts, -1)
         head.admitted = True
         self.admitted += 1
-        self.open += 1
 
     def _forget(self, waiter: Waiter) -> None:
         if not waiter.gone:
@@ -254,24 +270,22 @@ class Desk:
         told: Mapping[str, Reading] | None,
         first_token: float | None,
     ) -> None:
-        charge, cost = held.charge, held.cost
+        charge = held.charge
         if not charge.open:
             return
         if told:
             self.quota.sync(told, charge, self._clock())
         amounts = None
         if usage is not None:
-            self._estimator.learn(cost, usage)
+            self._estimator.learn(held.cost, usage)
+            self._used.append((held.cost, usage))
             amounts = self.limits.settled(usage)
-            estimated = cost.input_tokens + cost.output_tokens
-            if estimated > 0:
-                kept = (usage.input_tokens + usage.output_tokens) / estimated
-                self._kept += _GAIN * ((kept if kept < 1.0 else 1.0) - self._kept)
         if self._slots is not None:
             self._pace(self._slots, charge, usage, first_token)
         self._end(charge, amounts)
 
     def _pace(self, slots: SlotGauge, charge: Charge, usage: Usage | None, first_token: float | None) -> None:
+        self.quota.absorb()
         if first_token is not None:
             slots.pace("first_token", first_token)
         elif usage is not None and usage.output_tokens >= _FEW_TOKENS:
@@ -279,11 +293,10 @@ class Desk:
             slots.pace("per_token", (self._clock() - charge.at) / usage.output_tokens)
 
     def _end(self, charge: Charge, amounts: Sequence[float] | None) -> None:
-        if not charge.open:
+        if not self.quota.settle(charge, amounts):
             return
-        self.open -= 1
-        self.quota.settle(charge, amounts)
-        if self.line:
+        self._ended += 1
+        if self.line.length:
             # The head's wait may be shorter now: let it look at the clock again.
             self._leader = None
             self._admit(self._clock())

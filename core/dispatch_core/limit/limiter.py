@@ -15,11 +15,10 @@ from dispatch_core.limit.desk import Desk, Rules
 from dispatch_core.limit.headers import Reading, readings
 from dispatch_core.limit.limits import Limits
 from dispatch_core.limit.profile import Profile, profile_named
-from dispatch_core.limit.quota import Charge
 from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.verdict import Refusal, Verdict, verdict_of
 from dispatch_core.ports import Reservation
-from dispatch_core.types import Cost, Feedback, Usage
+from dispatch_core.types import Cost, Feedback
 
 if TYPE_CHECKING:
     import redis
@@ -124,6 +123,9 @@ class TokenLimiter:
                 name=name,
                 replicas=replicas,
             )
+        # What every call passes through is called where it is, not from here.
+        self.enter_at_once = self._desk.enter_at_once
+        self.settle = self._desk.settle
 
     # What callers use
 
@@ -153,7 +155,11 @@ class TokenLimiter:
             cost = Cost(prompt, max_tokens or 0, model)
         else:
             raise ConfigError(f"a prompt is its text, its number of tokens or a Cost, got {type(prompt).__name__}")
-        return self._fresh(cost, timeout, priority, key)
+        if timeout is None and priority == 0 and key == "":
+            return QuotaReservation(self, cost, self.limits.charge(cost, self._estimator))
+        _check(timeout, priority, key)
+        charge = self.limits.charge(cost, self._estimator)
+        return QuotaReservation(self, cost, charge, timeout=timeout, priority=priority, key=key)
 
     def try_reserve(
         self,
@@ -167,7 +173,8 @@ class TokenLimiter:
         """A place in the quota if there is one right now, else None. Never waits; settle or cancel what you get."""
         held = self.reserve(prompt, max_tokens=max_tokens, model=model, timeout=0.0, priority=priority, key=key)
         try:
-            self.enter(held)
+            if not self.enter_at_once(held.charge):
+                self.enter(held)
         except LimitExceeded:
             return None
         return held
@@ -176,15 +183,17 @@ class TokenLimiter:
         self, cost: Cost, *, timeout: float | None = None, priority: float = 0, key: str = ""
     ) -> QuotaReservation:
         """Wait for a turn. Raises `LimitExceeded` or `RequestTooLarge`."""
-        held = self._fresh(cost, timeout, priority, key)
-        self.enter(held)
+        held = self.reserve(cost, timeout=timeout, priority=priority, key=key)
+        if not self.enter_at_once(held.charge):
+            self.enter(held)
         return held
 
     async def aacquire(
         self, cost: Cost, *, timeout: float | None = None, priority: float = 0, key: str = ""
     ) -> QuotaReservation:
-        held = self._fresh(cost, timeout, priority, key)
-        await self.aenter(held)
+        held = self.reserve(cost, timeout=timeout, priority=priority, key=key)
+        if not self.enter_at_once(held.charge):
+            await self.aenter(held)
         return held
 
     def eta(
@@ -207,12 +216,12 @@ class TokenLimiter:
         """Slow down after a refusal, and give back what the refused call had reserved."""
         if feedback.refused:
             charge = reservation.charge if isinstance(reservation, QuotaReservation) else None
-            self._desk.refuse(charge, feedback, self._readings(feedback.headers))
+            self._desk.refuse(charge, feedback, self.readings(feedback.headers))
 
     def stats(self) -> LimiterStats:
         desk = self._desk
-        used = desk.used()
-        gauges = {g.name: GaugeStats(g.limit, used[g.name], g.share) for g in desk.quota.gauges}
+        gauges = {name: GaugeStats(*numbers) for name, numbers in desk.gauges().items()}
+        used = {name: gauge.used for name, gauge in gauges.items()}
         return LimiterStats(
             admitted=desk.admitted,
             rejected=desk.rejected,
@@ -234,28 +243,12 @@ class TokenLimiter:
     # What reservations use
 
     def enter(self, held: QuotaReservation, *, again: bool = False) -> None:
-        if held.charge.at > _NEVER:
-            self._renew(held, again=again)
-        if not self._desk.enter_at_once(held.charge):
+        if not self._renewed(held, again=again):
             run(self._desk.queue_up(held))
 
     async def aenter(self, held: QuotaReservation, *, again: bool = False) -> None:
-        if held.charge.at > _NEVER:
-            self._renew(held, again=again)
-        if not self._desk.enter_at_once(held.charge):
+        if not self._renewed(held, again=again):
             await arun(self._desk.queue_up(held))
-
-    def settle(
-        self,
-        held: QuotaReservation,
-        usage: Usage | None,
-        headers: Mapping[str, str] | None,
-        first_token: float | None,
-    ) -> None:
-        if usage is not None and not isinstance(usage, Usage):
-            raise ConfigError(f"usage is a Usage or None, got {type(usage).__name__}")
-        if held.charge.open:
-            self._desk.settle(held, usage, self._readings(headers) if headers else None, first_token)
 
     def cancel(self, held: QuotaReservation) -> None:
         self._desk.cancel(held.charge)
@@ -269,20 +262,16 @@ class TokenLimiter:
         self.observe(Feedback(429, verdict.retry_after, headers, verdict.dimension), held)
         return verdict
 
-    def _fresh(self, cost: Cost, timeout: float | None, priority: float, key: str) -> QuotaReservation:
-        if timeout is not None and (not _is_number(timeout) or math.isnan(timeout)):
-            raise ConfigError(f"timeout is a number of seconds or None, got {timeout!r}")
-        if priority != 0 and not (_is_number(priority) and math.isfinite(priority)):
-            raise ConfigError(f"priority is a finite number, the lower the sooner, got {priority!r}")
-        if not isinstance(key, str):
-            raise ConfigError(f"key is a text, got {key!r}")
-        return QuotaReservation(self, cost, self._charge_for(cost), timeout, priority=priority, key=key)
+    def readings(self, headers: Mapping[str, str]) -> Mapping[str, Reading]:
+        style = self.limits.profile.headers
+        return readings(headers, style, now=time.time()) if style is not None and headers else {}
 
-    def _charge_for(self, cost: Cost) -> Charge:
-        amounts = self.limits.amounts(cost, self._estimator)
-        if cost.weight < 1.0:
-            return Charge(amounts)
-        return Charge(amounts, (self._estimator.spread(cost.model) * cost.input_tokens) ** 2)
+    def _renewed(self, held: QuotaReservation, *, again: bool) -> bool:
+        """True if it was used before, and entered anew at once."""
+        if held.charge.at == _NEVER:
+            return False
+        self._renew(held, again=again)
+        return self.enter_at_once(held.charge)
 
     def _renew(self, held: QuotaReservation, *, again: bool) -> None:
         """Used once more, it gets a charge of its own; after a refusal it goes before all who came later."""
@@ -292,11 +281,16 @@ class TokenLimiter:
             held.since = None
         elif held.since is None:
             held.since = held.charge.at
-        held.charge = self._charge_for(held.cost)
+        held.charge = self.limits.charge(held.cost, self._estimator)
 
-    def _readings(self, headers: Mapping[str, str]) -> Mapping[str, Reading]:
-        style = self.limits.profile.headers
-        return readings(headers, style, now=time.time()) if style is not None and headers else {}
+
+def _check(timeout: float | None, priority: float, key: str) -> None:
+    if timeout is not None and (not _is_number(timeout) or math.isnan(timeout)):
+        raise ConfigError(f"timeout is a number of seconds or None, got {timeout!r}")
+    if priority != 0 and not (_is_number(priority) and math.isfinite(priority)):
+        raise ConfigError(f"priority is a finite number, the lower the sooner, got {priority!r}")
+    if not isinstance(key, str):
+        raise ConfigError(f"key is a text, got {key!r}")
 
 
 def _is_number(value: object) -> bool:

@@ -12,7 +12,7 @@ from dispatch_core.limit.bucket import BucketGauge
 from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.limit.day import DayGauge
 from dispatch_core.limit.profile import Profile
-from dispatch_core.limit.quota import Gauge, Quota
+from dispatch_core.limit.quota import Charge, Gauge, Quota
 from dispatch_core.limit.slots import SlotGauge
 from dispatch_core.limit.window import Log, WindowGauge
 from dispatch_core.types import Cost, Usage
@@ -20,6 +20,7 @@ from dispatch_core.types import Cost, Usage
 Unit = Literal["request", "token", "input", "output", "slot"]
 Burst = float | Literal["auto"]
 
+_INF = math.inf
 _PAD = 0.1
 _MARGIN = 0.5
 _ONE: frozenset[Unit] = frozenset(("request", "slot"))
@@ -52,7 +53,7 @@ class Limits:
     units: tuple[Unit, ...] = field(init=False)
     caps: tuple[float, ...] = field(init=False)
     _charged: tuple[tuple[Unit, float], ...] = field(init=False)
-    _usual: bool = field(init=False)
+    _usual: float = field(init=False)
 
     def __post_init__(self) -> None:
         _positive("window", self.window)
@@ -65,7 +66,8 @@ class Limits:
             _positive(name, getattr(self, name))
         object.__setattr__(self, "units", tuple(_NAMES[name][1] for name in given))
         object.__setattr__(self, "caps", tuple(self._cap(name) for name in given))
-        object.__setattr__(self, "_usual", self.units == ("request", "token"))
+        # Requests and tokens are what is limited nearly everywhere: such calls of up to so many tokens are quick.
+        object.__setattr__(self, "_usual", self.caps[1] if self.units == ("request", "token") else -1.0)
         object.__setattr__(self, "_charged", tuple(zip(self.units, self.caps, strict=True)))
 
     def quota(self) -> Quota:
@@ -74,13 +76,19 @@ class Limits:
         log = Log(self.window + min(_PAD, self.window / 10))
         return Quota([self._gauge(name, index, log) for index, name in enumerate(given)], log)
 
-    def amounts(self, cost: Cost, estimator: TokenEstimator) -> Sequence[float]:
+    def charge(self, cost: Cost, estimator: TokenEstimator) -> Charge:
         """What a call with this cost is charged at first. Raises `RequestTooLarge`."""
         given, asked = cost.input_tokens, cost.output_tokens
         if given < 0 or asked < 0:
             raise ConfigError(f"a cost cannot be negative: {cost}")
-        if self._usual and given + asked <= self.caps[1]:
-            return 1.0, float(given + asked)
+        tokens = given + asked
+        amounts = (1.0, float(tokens)) if tokens <= self._usual else self._amounts(cost, estimator)
+        if cost.weight < 1.0:
+            return Charge(amounts)
+        return Charge(amounts, (estimator.spread(cost.model) * given) ** 2)
+
+    def _amounts(self, cost: Cost, estimator: TokenEstimator) -> Sequence[float]:
+        given, asked = cost.input_tokens, cost.output_tokens
         amounts = []
         for unit, cap in self._charged:
             if unit in _ONE:
@@ -99,9 +107,9 @@ class Limits:
     def settled(self, usage: Usage) -> Sequence[float]:
         """What the call came to be charged."""
         given, made = usage.input_tokens, usage.output_tokens
-        if not (0 <= given < math.inf and 0 <= made < math.inf):
-            given, made = (n if 0 <= n < math.inf else 0 for n in (given, made))
-        if self._usual:
+        if not (0 <= given < _INF and 0 <= made < _INF):
+            given, made = (n if 0 <= n < _INF else 0 for n in (given, made))
+        if self._usual >= 0.0:
             return 1.0, float(given + made)
         amounts = []
         for unit in self.units:

@@ -137,14 +137,14 @@ class Line(Generic[S]):
         self._weight = weight
         self._again: deque[S] = deque()
         self._classes: dict[float, _FairQueue[S]] = {}
-        self._size = 0
+        self.length = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.length
 
     def push(self, one: S) -> None:
         one.gone = False
-        self._size += 1
+        self.length += 1
         if one.again:
             # The earlier a call first came, the earlier it comes again.
             at = sum(1 for other in self._again if other.since <= one.since)
@@ -160,14 +160,14 @@ class Line(Generic[S]):
             self._again.popleft()
         if self._again:
             return self._again[0]
-        if not self._size:
+        if not self.length:
             return None
         queue = self._foremost()
         return None if queue is None else queue.head()
 
     def serve(self, one: S) -> None:
         """The head goes."""
-        self._size -= 1
+        self.length -= 1
         if not one.again:
             self._classes[one.priority].served()
         one.gone = True
@@ -177,7 +177,7 @@ class Line(Generic[S]):
         if one.gone:
             return
         one.gone = True
-        self._size -= 1
+        self.length -= 1
         if not one.again:
             self._classes[one.priority].left(one)
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from struct import Struct, pack
 from typing import TYPE_CHECKING, Any
 
-from dispatch_core._flow import Flow
+from dispatch_core._flow import Flow, arun, step
 from dispatch_core._fork import renew_in_child
 from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.keys import digest
@@ -23,6 +23,8 @@ from dispatch_core.limit.quota import Plan
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
+
+    from dispatch_core.limit.wire import Wire
 
 
 def _folded(script: str) -> str:
@@ -88,6 +90,7 @@ class SharedQuota:
         async_client: redis.asyncio.Redis | None = None,
     ) -> None:
         # Importing redis costs 0.1 s: only who shares a quota pays it.
+        from dispatch_core.limit import wire
         from dispatch_core.stores._redis import Connections
 
         if not isinstance(name, str) or not name:
@@ -95,13 +98,16 @@ class SharedQuota:
         for title, value in (("lease", lease), ("timeout", timeout)):
             if not 0 < value < math.inf:
                 raise ConfigError(f"{title} must be a positive, finite number of seconds, got {value!r}")
+        # A client of the caller's keeps the caller's settings, and all its calls go through it.
+        self._wire: Wire | None = None
         if isinstance(url_or_client, str):
             self._redis = Connections(url_or_client, None, async_client, timeout=timeout)
+            self._wire = wire.Wire(url_or_client, timeout=timeout)
         else:
             self._redis = Connections(None, url_or_client, async_client, timeout=timeout)
         # A digest, so that no name can bring braces of its own into the hash tag.
         tag = f"{{dispatch:{digest('shared-quota', name)}}}"
-        self._keys = (f"{tag}:quota", f"{tag}:processes", f"{tag}:slots")
+        self._keys = tuple(f"{tag}:{name}".encode() for name in ("quota", "processes", "slots"))
         self._lease = lease
         self._encoded = _Encoded((), b"", b"", None, Struct("<"), Struct("<"))
         self._epoch = ""
@@ -115,6 +121,8 @@ class SharedQuota:
         self._process = secrets.token_hex(8)
         self._open: dict[str, None] = {}
         self._beat_due = self._renew_due = -math.inf
+        if self._wire is not None:
+            self._wire.start_anew()
 
     def reserve(self, plans: Sequence[Plan], amounts: Sequence[float], *, horizon: float) -> Flow[Grant]:
         """Charge the amounts, one per plan, unless the call would have to wait for more than ``horizon`` seconds."""
@@ -192,9 +200,13 @@ class SharedQuota:
         return leases
 
     def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
         self._redis.close()
 
     async def aclose(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
         await self._redis.aclose()
 
     def _call(self, *words: Any) -> Flow[Any]:
@@ -202,13 +214,23 @@ class SharedQuota:
         operation, *rest = words
         tail = (*self._keys, operation, self._time, *rest)
         try:
-            [reply] = yield from self._redis.send(("EVALSHA", _SHA, 3, *tail))
+            reply = yield from self._send(("EVALSHA", _SHA, 3, *tail))
         except StoreError as error:
             if type(error.__cause__).__name__ != "NoScriptError":
                 raise
-            [reply] = yield from self._redis.send(("EVAL", _SCRIPT, 3, *tail))
+            reply = yield from self._send(("EVAL", _SCRIPT, 3, *tail))
         if reply == b"kinds":
             raise ConfigError("a quota of this name is in use with limits of other kinds or another number of them")
+        return reply
+
+    def _send(self, command: tuple[Any, ...]) -> Flow[Any]:
+        if self._wire is not None:
+            return (yield from step(self._wire.send, self._asend, command))
+        [reply] = yield from self._redis.send(command)
+        return reply
+
+    async def _asend(self, command: tuple[Any, ...]) -> Any:
+        [reply] = await arun(self._redis.send(command))
         return reply
 
     def _encode(self, plans: Sequence[Plan]) -> _Encoded:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.quota import Charge
 from dispatch_core.limit.verdict import Verdict
 from dispatch_core.types import Cost, Usage
 
 R = TypeVar("R", bound="QuotaReservation")
+_NEVER = -math.inf
 
 
 class Owner(Protocol):
     """The limiter that a reservation came from."""
 
-    def enter(self, held: QuotaReservation, *, again: bool = False) -> None: ...
+    @property
+    def enter_at_once(self) -> Callable[[Charge], bool]:
+        """True if a fresh charge was made without waiting."""
+        ...
+
+    @property
+    def settle(self) -> Callable[[QuotaReservation, Usage | None, Mapping[str, Reading] | None, float | None], None]:
+        """What it used, what the headers told of the limits, seconds to the first token."""
+        ...
+
+    def enter(self, held: QuotaReservation, *, again: bool = False) -> None:
+        """Wait, if it could not enter at once; a reservation that was used before gets a fresh charge first."""
+        ...
+
     async def aenter(self, held: QuotaReservation, *, again: bool = False) -> None: ...
-    def settle(
-        self,
-        held: QuotaReservation,
-        usage: Usage | None,
-        headers: Mapping[str, str] | None,
-        first_token: float | None,
-    ) -> None: ...
+    def readings(self, headers: Mapping[str, str]) -> Mapping[str, Reading]: ...
     def cancel(self, held: QuotaReservation) -> None: ...
     def refused(
         self, held: QuotaReservation, status: int, headers: Mapping[str, str], body: object
@@ -41,7 +51,14 @@ class QuotaReservation:
     __slots__ = ("_limiter", "charge", "cost", "key", "priority", "since", "timeout")
 
     def __init__(
-        self, limiter: Owner, cost: Cost, charge: Charge, timeout: float | None, *, priority: float, key: str
+        self,
+        limiter: Owner,
+        cost: Cost,
+        charge: Charge,
+        *,
+        timeout: float | None = None,
+        priority: float = 0,
+        key: str = "",
     ) -> None:
         self._limiter = limiter
         self.cost = cost
@@ -62,7 +79,7 @@ class QuotaReservation:
 
         ``headers`` are the response's: they tell where the quota stands. ``first_token`` is in seconds.
         """
-        self._limiter.settle(self, usage, headers, first_token)
+        self._limiter.settle(self, usage, self._limiter.readings(headers) if headers else None, first_token)
 
     def cancel(self) -> None:
         """Give everything back: the request was never sent. Idempotent."""
@@ -81,11 +98,15 @@ class QuotaReservation:
         await self._limiter.aenter(self, again=True)
 
     def __enter__(self: R) -> R:
-        self._limiter.enter(self)
+        charge = self.charge
+        if charge.at > _NEVER or not self._limiter.enter_at_once(charge):
+            self._limiter.enter(self)
         return self
 
     async def __aenter__(self: R) -> R:
-        await self._limiter.aenter(self)
+        charge = self.charge
+        if charge.at > _NEVER or not self._limiter.enter_at_once(charge):
+            await self._limiter.aenter(self)
         return self
 
     def __exit__(

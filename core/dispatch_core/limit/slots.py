@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from dispatch_core.limit.headers import Reading
@@ -15,6 +16,7 @@ _SHORT, _LONG = 0.2, 0.01
 _STEEPEST = 0.5
 _SMOOTH = 0.2
 _DROP = 0.9
+_GRAIN = 0.1
 # Seconds that a call takes, for an idea of how long a line will take.
 _TYPICAL = 10.0
 
@@ -29,6 +31,7 @@ class SlotGauge:
     """
 
     paced = False
+    grain = _GRAIN
     __slots__ = ("_cut_at", "_long", "_parts", "_short", "allowed", "limit", "name", "used", "window")
 
     def __init__(self, name: str, limit: float) -> None:
@@ -50,7 +53,7 @@ class SlotGauge:
         self.used -= amount
 
     def wait(self, amount: float, now: float, ahead: float = 0.0, noise: float = 0.0) -> float:
-        return 0.0 if self.used + amount <= max(1.0, self.allowed // self._parts) else math.inf
+        return 0.0 if self.used + amount <= self._granted() else math.inf
 
     @property
     def share(self) -> float:
@@ -63,6 +66,13 @@ class SlotGauge:
 
     def take(self, charge: Charge, amount: float) -> None:
         self.used += amount
+
+    def room(self, now: float, noise: float) -> float:
+        return self._granted() - self.used
+
+    def absorb(self, charges: Sequence[Charge], amounts: Sequence[float], now: float) -> None:
+        """Those that have ended meanwhile hold nothing."""
+        self.used += sum([amount for charge, amount in zip(charges, amounts, strict=True) if charge.open])
 
     def give(self, charge: Charge, before: float, after: float) -> None:
         """A slot is free when its call is over, whatever it cost."""
@@ -93,6 +103,9 @@ class SlotGauge:
             return
         aim = self.allowed * gradient + math.sqrt(self.allowed)
         self.allowed = max(1.0, min(self.limit, (1 - _SMOOTH) * self.allowed + _SMOOTH * aim))
+
+    def _granted(self) -> float:
+        return max(1.0, self.allowed // self._parts)
 
 
 def _average(before: float | None, value: float, gain: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
 from dispatch_core.limit.ceiling import Ceiling
@@ -23,12 +24,14 @@ _LEAST_PACE = 0.01
 _PLAN_STEPS = 500
 _BELIEVED = 300.0
 _FIRST_UPSET, _LONGEST_UPSET = 30.0, 1800.0
+# A grain is the time in which this part of the bucket refills.
+_GRAIN = 0.05
 
 
 class Remembering(Protocol):
     """A gauge that holds something of a charge for as long as the log does."""
 
-    def forget(self, charge: Charge) -> None: ...
+    def forget(self, charges: Sequence[Charge]) -> None: ...
     def empty(self) -> None: ...
 
 
@@ -53,10 +56,14 @@ class Log:
         if until <= self.forgotten:
             return
         self.forgotten = until
+        over = []
         while charges and charges[0].at <= until:
-            charge = charges.popleft()
-            for gauge in self.gauges:
-                gauge.forget(charge)
+            over.append(charges.popleft())
+        if not over:
+            return
+        for gauge in self.gauges:
+            gauge.forget(over)
+        for charge in over:
             charge.noise = 0.0
         if not charges:
             for gauge in self.gauges:
@@ -74,8 +81,8 @@ class WindowGauge:
     paced = True
     __slots__ = (
         "_at", "_believed_until", "_burst", "_calm", "_cap", "_log", "_noise", "_pace", "_parts", "_unseen",
-        "_upset", "burst", "catch_up", "ceiling", "configured", "estimated", "index", "level", "limit", "mirror",
-        "name", "rate", "used", "window",
+        "_upset", "burst", "catch_up", "ceiling", "configured", "estimated", "grain", "index", "level", "limit",
+        "mirror", "name", "rate", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +101,7 @@ class WindowGauge:
         self.name, self.limit, self.window, self.index = name, limit, window, index
         self.rate = self._pace = limit / window
         self.burst = self.level = self._burst = burst
+        self.grain = burst / self.rate * _GRAIN
         self.configured = limit if configured is None else configured
         self.catch_up = catch_up
         self.estimated = estimated
@@ -130,8 +138,8 @@ class WindowGauge:
         if (level < amount and level < burst) or free < self._unseen:
             self.level = level
             return False
-        noise = charge.noise
-        if noise and self.estimated:
+        if self.estimated:
+            noise = charge.noise
             if free * free < self._noise + _OWN * noise:
                 self.level = level
                 return False
@@ -169,6 +177,23 @@ class WindowGauge:
         if charge.noise and self.estimated:
             self._noise += _VARIANCES * charge.noise
 
+    def room(self, now: float, noise: float) -> float:
+        level = self._refill(now)
+        self._at = now
+        noise = self._noise + _VARIANCES * noise if self.estimated else 0.0
+        margin = math.sqrt(noise) if noise > 0.0 else 0.0
+        free = self._cap - self.used - (margin if margin > self._unseen else self._unseen)
+        return level if level < free else free
+
+    def absorb(self, charges: Sequence[Charge], amounts: Sequence[float], now: float) -> None:
+        """As if all had been charged at the end: never more is left than if each had been charged in its time."""
+        total = sum(amounts)
+        self.used += total
+        self.level = self._refill(now) - total
+        self._at = now
+        if self.estimated:
+            self._noise += _VARIANCES * sum([charge.noise for charge in charges])
+
     def give(self, charge: Charge, before: float, after: float) -> None:
         if charge.noise and self.estimated:
             self._noise -= _VARIANCES * charge.noise
@@ -178,11 +203,14 @@ class WindowGauge:
             if charge.at > self._log.forgotten:
                 self.used += after - before
 
-    def forget(self, charge: Charge) -> None:
-        self.used -= charge.amounts[self.index]
-        if charge.noise and charge.open and self.estimated:
-            # Who never settles shall not keep room free for ever.
-            self._noise -= _VARIANCES * charge.noise
+    def forget(self, charges: Sequence[Charge]) -> None:
+        index, used = self.index, self.used
+        for charge in charges:
+            used -= charge.amounts[index]
+            if charge.noise and charge.open and self.estimated:
+                # Who never settles shall not keep room free for ever.
+                self._noise -= _VARIANCES * charge.noise
+        self.used = used
 
     def empty(self) -> None:
         """Sums of floats drift; an empty window is exactly empty."""
@@ -228,6 +256,7 @@ class WindowGauge:
         self._cap, self.burst = self.limit * share, max(1.0, self._burst * share)
         # A pace above what the window takes in, less what others use of it, would stop and go every minute.
         self._pace = max(_LEAST_PACE * self.limit, self._cap - self._unseen) / self.window
+        self.grain = self.burst / self._pace * _GRAIN
         # A full bucket that grows stays full: whoever was told to wait for that shall not chase it.
         self.level = self.burst if full else min(self.level, self.burst)
 
