@@ -29,8 +29,9 @@ class Consensus:
     Every neighbour votes for its answer, and a vote halves with every 0.07 of cosine. An answer is served
 
     - as a *near duplicate*, if the nearest entry that no guard refuses reaches ``threshold``, and its answer has at
-      least ``clarity`` of the votes. Those of entries that a guard refuses do not count against it: that another
-      number, name or direction has another answer is no contradiction;
+      least ``clarity`` of the votes that count. A vote against it counts if two or more neighbours carry that other
+      answer, for one that is like no other may say the same in other words; and if no guard refuses its entry, for
+      that another number, name or direction has another answer is no contradiction;
     - by *consensus*, if at least ``supporters`` of the neighbours carry it, no guard refuses one of these, and its
       share of all votes times the cosine of its nearest entry reaches ``confidence``. The nearest that passes the
       guards is the hit. That many different questions share an answer shows that their differences do not matter
@@ -38,9 +39,9 @@ class Consensus:
 
     ``confidence`` None goes with the threshold: 0.75 at 0.92, 1 at 1. One knob makes both stricter.
 
-    ``same`` says whether two entries carry the same answer. Where answers are worded anew each time, nothing agrees,
-    only near duplicates are found, and two stored wordings of one question contradict each other: plug in a ``same``
-    that sees through wording, such as `AnswersAlike`. Measured in ``benchmarks/cache_quality``.
+    ``same`` says whether two entries carry the same answer. Where answers are worded anew each time, nothing agrees
+    and nothing contradicts, and what is left is `Guarded`: plug in a ``same`` that sees through wording, such as
+    `AnswersAlike`. Measured in ``benchmarks/cache_quality``.
 
     Votes weighted by distance are Dudani's (1976), abstaining without a clear majority is Hellman's (1970).
     """
@@ -161,7 +162,7 @@ class _Poll:
         for other, (its, vote) in enumerate(zip(self.labels, self.votes, strict=True)):
             if its == label:
                 won += vote
-            else:
+            elif self.labels.count(its) > 1:
                 against.append((vote, other))
         lost = sum(vote for vote, _ in against)
         for vote, other in against:
