@@ -12,7 +12,7 @@ from operator import mul
 from statistics import NormalDist
 
 from dispatch_core.consensus import Consensus
-from dispatch_core.curve import ALL_MINILM_L6_V2, FLOOR, STEPS, Curve, level_of, step_of
+from dispatch_core.curve import ALL_MINILM_L6_V2, FLOOR, STEPS, Curve, level_of, step_of, strict_step_of
 from dispatch_core.equivalence import Equivalence
 from dispatch_core.errors import ConfigError
 from dispatch_core.policy import Graded
@@ -61,9 +61,10 @@ class ErrorBounded:
     bound, and `bounds` says so. Later changes are learned too: labels fade with a half-life of ``memory`` labels.
 
     ``max_error`` is per hit, not per request: the share of requests answered wrongly is smaller by the hit rate.
-    ``base`` is a `Graded` policy (`Consensus`, `Guarded`, `Threshold`), whose own threshold does not count. "Wrong"
-    is what ``base.same`` calls another answer: where answers are worded anew each time, plug in one that sees through
-    wording, such as `AnswersAlike`, else nothing will ever be served. Thread-safe; one instance is for one cache.
+    ``base`` is a `Graded` policy (`Consensus`, `Guarded`, `Threshold`), whose own threshold is the loosest that is
+    ever taken. "Wrong" is what ``base.same`` calls another answer: where answers are worded anew each time, plug in
+    one that sees through wording, such as `AnswersAlike`, else nothing will ever be served. Thread-safe; one instance
+    is for one cache.
 
     >>> policy = ErrorBounded(0.01)
     >>> policy.warming_up
@@ -168,7 +169,7 @@ class ErrorBounded:
         rates = self._curve.of(path)
         labels, wrong = round(sum(evidence.labels)), round(sum(evidence.wrong))
         error, least = 1.0, 1.0
-        for step in range(STEPS):
+        for step in range(strict_step_of(self.base.threshold), STEPS):
             error, least = self._errors(evidence, rates, step)
             if error <= self.max_error:
                 return Bound(level_of(step), error, labels, wrong, warming_up=False)

@@ -19,6 +19,11 @@ def step_of(level: float) -> int:
     return min(STEPS - 1, max(0, math.floor((level - FLOOR) / STEP + 1e-6)))
 
 
+def strict_step_of(threshold: float) -> int:
+    """The first step that is wholly as strict as a threshold."""
+    return min(STEPS - 1, max(0, math.ceil((threshold - FLOOR) / STEP - 1e-6)))
+
+
 def level_of(step: int) -> float:
     """The lowest strictness of a step."""
     return round(FLOOR + step * STEP, 6)
