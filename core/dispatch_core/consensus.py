@@ -91,8 +91,10 @@ class Consensus:
             if refused is None:
                 share = poll.clarity(place, self.clarity)
                 if share < self.clarity:
-                    return Decision(None, "contested", nearest, signals={"score": candidate.score, "share": share})
-                return served(candidate, "near-duplicate", nearest, candidate.score, share=share)
+                    return Decision(None, "contested", nearest, signals={"cosine": candidate.score, "share": share})
+                return served(
+                    candidate, "near-duplicate", nearest, candidate.score, cosine=candidate.score, share=share
+                )
             reason = refused if place == 0 else reason
         return Decision(None, reason, nearest)
 
@@ -101,7 +103,7 @@ class Consensus:
         label, share = poll.winner()
         its = [place for place, other in enumerate(poll.labels) if other == label]
         confidence = share * max(0.0, poll.ranked[its[0]].score)
-        signals = {"share": share, "confidence": confidence, "supporters": float(len(its))}
+        signals = {"cosine": nearest.score, "share": share, "supporters": float(len(its))}
         if len(its) < self.supporters or not (share > 0.5 and confidence >= self._confidence(floor)):
             return Decision(None, "below-threshold", nearest, signals=signals)
         passing = next((place for place in its if poll.refusal(place) is None), None)

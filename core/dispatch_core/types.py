@@ -144,7 +144,7 @@ class Miss:
     id: str
     scope: str
     reason: str
-    vector: Vector | None = None
+    vector: Vector | None = field(default=None, repr=False)
     decision: Decision | None = None
 
     @property
