@@ -110,7 +110,9 @@ def save(figure: Any, axes: Sequence[Any], path: Path) -> None:
     axes[0].set_ylabel("precision: right answers, % of hits", color=_INK)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.tight_layout(rect=(0, 0.075, 1, 1))
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=10)
+    figure.legend(
+        handles, labels, loc="lower center", ncols=min(len(labels), 3 * axes.size), frameon=False, fontsize=10
+    )
     figure.savefig(path, dpi=140, format="png")
     pyplot.close(figure)
 

@@ -173,7 +173,9 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    return fill(
+        text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def as_data(report: Report) -> Mapping[str, Any]:
