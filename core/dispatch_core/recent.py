@@ -31,7 +31,12 @@ class RecentHits:
                 self._asked.popitem(last=False)
         return hit_id
 
-    def forget(self, hit_id: str) -> Miss | None:
+    def asked(self, hit_id: str) -> Miss | None:
         """The question of a hit; None if it is not known, or no more."""
         with self._lock:
-            return self._asked.pop(hit_id, None)
+            return self._asked.get(hit_id)
+
+    def forget(self, hit_id: str) -> bool:
+        """False if somebody else was first."""
+        with self._lock:
+            return self._asked.pop(hit_id, None) is not None
