@@ -145,11 +145,11 @@ class SemanticCache:
 
     def unseen(self, query: Query) -> Miss:
         """A miss without a lookup: to store an answer when the lookup failed or was skipped. Raises `ConfigError` for
-        tags that are none."""
+        tags and sources that are none."""
         _checked_tags(query.tags)
         model = self.embedder.model if self.embedder else _NO_ENCODER
         namespace = keys.namespace_digest(query.namespace, self._secret)
-        sources = tuple({**self.sources, **dict(query.sources)}.items())
+        sources = _checked_sources({**self.sources, **dict(query.sources)})
         scope = keys.full_scope(namespace, query.scope, model, sources)
         return Miss(query, keys.entry_id(scope, query.text), scope, UNSEEN)
 
@@ -298,6 +298,12 @@ def _checked_tags(tags: Collection[str]) -> tuple[str, ...]:
     if isinstance(tags, str):
         raise ConfigError(f"tags are a collection of strings, not one string: [{tags!r}]")
     return tuple(tags)
+
+
+def _checked_sources(sources: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if not all(isinstance(part, str) for source in sources.items() for part in source):
+        raise ConfigError(f"names and versions of sources are strings, got {dict(sources)!r}")
+    return tuple(sources.items())
 
 
 def _wanted(tags: Collection[str] | None) -> dict[str, Collection[str]]:

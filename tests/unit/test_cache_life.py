@@ -175,6 +175,15 @@ async def test_the_settings_of_one_cache_are_its_own(opened):
     assert await _payload(cache, QUERY) == b"answer"
 
 
+async def test_a_version_that_is_no_string_is_refused(opened):
+    cache = opened()
+    with pytest.raises(ConfigError, match="handbook"):
+        await cache.lookup(replace(QUERY, sources=(("handbook", 2),)))
+    cache.target.sources["handbook"] = None
+    with pytest.raises(ConfigError, match="versions of sources are strings"):
+        await cache.lookup(QUERY)
+
+
 @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=4), st.data())
 def test_only_the_same_versions_of_the_same_sources_share_a_scope(sources, data):
     others = data.draw(

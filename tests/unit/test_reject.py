@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import sqlite3
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -166,6 +170,23 @@ def test_the_oldest_of_many_hits_are_forgotten():
     assert hits.asked(ids[-1]) is asked
     assert hits.asked(ids[0]) is None
     assert 1_000 < sum(hits.forget(hit_id) for hit_id in ids) < 3_000
+
+
+def test_a_forked_child_knows_no_hit_of_its_parent_and_gives_no_id_of_it_again():
+    hits, asked = RecentHits(), SemanticCache(None, FlakyStore()).unseen(STORED)
+    known = hits.remember(asked)
+    with warnings.catch_warnings(), hits._lock:
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads: that is the point
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            with contextlib.suppress(BaseException):
+                ids = {hits.remember(asked) for _ in range(5)}
+                known_too = hits.asked(known) is not None or any(id.startswith(known[:8]) for id in ids)
+                os._exit(1 if known_too else 7)
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert hits.asked(known) is asked
 
 
 # What is rejected is never served
