@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fakes import CountingEmbedder, Either, FlakyStore, made, unit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatch_core import (
@@ -124,6 +124,7 @@ def test_an_unusable_vector_is_no_likeness():
     assert not AnswersAlike(embedder)(made("a", payload=ALIKE[0]), made("b", payload=ALIKE[1]))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_it_is_symmetric_and_everything_is_like_itself(a, b):
     _alike(a, b)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import FORMS, Clock, CountingEmbedder, Either, FakeLimiter, FlakyStore
 from flights import COST, settled
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from interleaved import interleaved
 from virtual_time import in_virtual_time, virtual_now
@@ -291,6 +291,7 @@ def test_of_many_threads_one_refreshes():
     assert sum(isinstance(one, Ticket) for one in found) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 12), max_size=8))
 def test_of_two_who_find_a_refresh_too_old_one_takes_over(stretches):
     clock = Clock()
