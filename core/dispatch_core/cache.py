@@ -38,6 +38,9 @@ EXACT = "exact"
 STALE = "stale"
 """Reason of a `Miss` of one who asks the model anew while others are served the old answer."""
 
+REJECTED = "rejected"
+"""Reason of a `Miss` whose nearest neighbour is a question of which a hit was taken back."""
+
 _NO_ENCODER = "exact"
 _UNEMBEDDED = (UNSEEN, SHADOW, STALE)
 T = TypeVar("T")
@@ -141,10 +144,12 @@ class SemanticCache:
         return self.eligibility.why_not_at_all(query)
 
     def unseen(self, query: Query) -> Miss:
-        """A miss without a lookup: to store an answer when the lookup failed or was skipped."""
+        """A miss without a lookup: to store an answer when the lookup failed or was skipped. Raises `ConfigError` for
+        tags and sources that are none."""
+        _checked_tags(query.tags)
         model = self.embedder.model if self.embedder else _NO_ENCODER
         namespace = keys.namespace_digest(query.namespace, self._secret)
-        sources = tuple({**self.sources, **dict(query.sources)}.items())
+        sources = _checked_sources({**self.sources, **dict(query.sources)})
         scope = keys.full_scope(namespace, query.scope, model, sources)
         return Miss(query, keys.entry_id(scope, query.text), scope, UNSEEN)
 
@@ -159,7 +164,11 @@ class SemanticCache:
         if self.shadow:
             return replace(unseen, reason=SHADOW, vector=vector, decision=replace(decision, hit=None, reason=SHADOW))
         yield from self._prolong(decision.hit.entry)
-        return replace(decision.hit, hit_id=self._hits.remember(replace(unseen, vector=vector)))
+        return self.retractable(decision.hit, replace(unseen, vector=vector))
+
+    def retractable(self, match: Match, asked: Miss) -> Match:
+        """A match that is served, with the id by which `reject` takes it back."""
+        return replace(match, hit_id=self._hits.remember(asked))
 
     def entry(self, miss: Miss, payload: bytes, usage: Usage | None) -> Entry:
         """What is to be stored for a miss, as of now."""
@@ -219,7 +228,7 @@ class SemanticCache:
         found = yield from step(search, asearch, vector, scope=unseen.scope, limit=limit, now=now)
         decision = yield from self._thought(self.policy.decide, unseen.query.text, _living(found))
         if decision.reason == "empty" and found:
-            decision = replace(decision, reason="rejected", nearest=found[0])
+            decision = replace(decision, reason=REJECTED, nearest=found[0])
         return decision, vector, list(found)
 
     def _thought(self, call: Callable[..., T], *args: Any) -> Flow[T]:
@@ -259,19 +268,22 @@ class SemanticCache:
         if reason is not None:
             return Explanation(query.text, False, reason)
         decision, _, found = yield from self._decided(self.unseen(query))
-        neighbours = neighbours_of(query.text, found, self.policy)
+        neighbours = yield from self._thought(neighbours_of, query.text, found, self.policy)
         return Explanation(query.text, decision.hit is not None, decision.reason, decision, neighbours)
 
     def _reject(self, hit_id: str) -> Flow[bool]:
-        miss = self._hits.forget(hit_id)
+        miss = self._hits.asked(hit_id)
         if miss is None:
             return False
         vector = miss.vector
         if vector is None:
             vector, _ = yield from self._vector(miss.query)
-        tombstone = replace(self.entry(miss, b"", None), tombstone=True)
+        entry = self.entry(miss, b"", None)
+        # It must not end before the answer that it forbids.
+        tombstone = replace(entry, tombstone=True, stale=None, expires=self.lifetime.longest(entry.created))
         yield from step(self.stored_in.put, self.stored_in.aput, tombstone, vector)
-        return True
+        # Not before: who failed to take it back may try again.
+        return self._hits.forget(hit_id)
 
     def _digest(self, namespace: str | None) -> str | None:
         return None if namespace is None else keys.namespace_digest(namespace, self._secret)
@@ -288,9 +300,17 @@ def _checked_tags(tags: Collection[str]) -> tuple[str, ...]:
     return tuple(tags)
 
 
+def _checked_sources(sources: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if not all(isinstance(part, str) for source in sources.items() for part in source):
+        raise ConfigError(f"names and versions of sources are strings, got {dict(sources)!r}")
+    return tuple(sources.items())
+
+
 def _wanted(tags: Collection[str] | None) -> dict[str, Collection[str]]:
     if tags is None:
         return {}
-    if not _checked_tags(tags):
+    # Read once: a generator would be empty the second time, and no tags are all entries.
+    wanted = _checked_tags(tags)
+    if not wanted:
         raise ConfigError("no tags to clear: give at least one, or None for all entries")
-    return {"tags": tags}
+    return {"tags": wanted}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.cache import STALE, SemanticCache
+from dispatch_core.cache import REJECTED, STALE, SemanticCache
 from dispatch_core.errors import ConfigError
 from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Key, Lead, Shared
@@ -97,6 +97,8 @@ class Dispatcher:
         self.limiter = limiter
         self._tally = Tally(prices)
         self._failing = FailOpen(self._tally, enabled=on_error == "miss", clock=clock)
+        # A policy that cannot learn says nothing of the store, nor does one that can.
+        self._learning = FailOpen(self._tally, enabled=on_error == "miss", clock=clock, part="learning")
         instant = cache is not None and isinstance(cache.stored_in, MemoryStore)
         self._writer = WriteBehind() if write_behind and self._failing.enabled and not instant else None
         self._under_way: dict[str, Entry] = {}
@@ -157,8 +159,8 @@ class Dispatcher:
 
     def unlooked(self, query: Query) -> Ticket:
         """A ticket without a lookup and without a reservation, to store an answer that came from elsewhere."""
-        kept = self.cache is not None and self.cache.why_not_at_all(query) is None
-        return Ticket(query, self.cache.unseen(query) if self.cache is not None and kept else None)
+        cache = self.cache
+        return Ticket(query, None if cache is None or cache.why_not_at_all(query) else cache.unseen(query))
 
     def bypassed(self) -> None:
         """Count a call that went past the cache."""
@@ -228,13 +230,15 @@ class Dispatcher:
                 # Who waits is served what is there.
                 seat.lead.end(found)
                 stale, found, seat = found, replace(unseen, reason=STALE), self._flights.alone(seat.patience)
-            elif isinstance(found, Miss) and found.vector is not None:
+            elif isinstance(found, Miss) and found.vector is not None and found.reason != REJECTED:
                 seat = yield from self._near(cache, found, found.vector, seat)
                 found = seat.found or found
             if isinstance(found, Miss) and self._leases is not None:
                 seat, lease = yield from self._in_turn(cache, self._leases, found, seat)
                 found = seat.found or found
             if isinstance(found, Match):
+                if not found.hit_id:
+                    found = cache.retractable(found, unseen)
                 seat.lead.end(found)
                 self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
                 return found
@@ -330,8 +334,11 @@ class Dispatcher:
         written = None
         try:
             written = yield from self._failing.safely(cache.store_flow(miss, entry), None)
-            if written is not None:
-                yield from self._learn(cache, ticket, miss, entry)
+            yield from self._learn(cache, miss, entry)
+            if written is not None and ticket.stale is not None and ticket.stale.entry.id != entry.id:
+                # The old answer to another wording: the new one is near enough to it to be found instead.
+                store = cache.stored_in
+                yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
         finally:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:
@@ -339,18 +346,16 @@ class Dispatcher:
             # Not before: who gets the lease next looks for the answer first.
             _let_go(ticket, self._refreshes)
 
-    def _learn(self, cache: SemanticCache, ticket: Ticket, miss: Miss, entry: Entry) -> Flow[None]:
-        """What an answer says of the one that would have been served, or was until now."""
-        right = yield from self._failing.safely(cache.learn_flow(miss, entry), None)
+    def _learn(self, cache: SemanticCache, miss: Miss, entry: Entry) -> Flow[None]:
+        """What an answer says of the one that would have been served."""
+        right = yield from self._learning.safely(cache.learn_flow(miss, entry), None)
         if right is not None:
             self._tally.count("checked")
             self._tally.count("checked_wrong", not right)
-        if ticket.stale is not None and ticket.stale.entry.id != entry.id:
-            # The old answer to another wording: the new one is near enough to it to be found instead.
-            store = cache.stored_in
-            yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
 
     def _reject(self, hit_id: str) -> Flow[bool]:
+        # The answer may still be on its way to the store, where it would take the tombstone's place.
+        yield from step(self.flush, self.aflush)
         known = self.cache is not None and (yield from step(self.cache.reject, self.cache.areject, hit_id))
         self._tally.count("rejected", known)
         return known

@@ -45,7 +45,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{n.score:.3f}</td><td>{n.answer}</td><td>{escape(n.refusal or 'passes')}</td>"
-            f"<td style='text-align:left'>{escape(n.text)}</td></tr>"
+            f"<td style='text-align:left'>{escape(_visible(n.text))}</td></tr>"
             for n in self.neighbours
         )
         head = (
@@ -63,16 +63,25 @@ def neighbours_of(text: str, candidates: Sequence[Match], policy: Policy) -> Seq
     """The candidates as a policy sees them: by its own guards and its own idea of the same answer."""
     judge = getattr(policy, "base", policy)
     guards = getattr(judge, "guards", DEFAULT_GUARDS)
-    labels = clusters([match.entry for match in candidates], getattr(judge, "same", same_entry))
+    # A tombstone has no answer that could be compared.
+    living = [match.entry for match in candidates if not match.entry.tombstone]
+    labels = clusters(living, getattr(judge, "same", same_entry))
     letters = {label: chr(ord("A") + number) for number, label in enumerate(dict.fromkeys(labels))}
+    answers = iter(letters[label] for label in labels)
     return [
-        Neighbour(match.score, letters[label], refusal(text, match.entry.text, guards), match.entry.text)
+        Neighbour(match.score, next(answers), refusal(text, match.entry.text, guards), match.entry.text)
         if not match.entry.tombstone
         else Neighbour(match.score, "–", "rejected", match.entry.text)
-        for match, label in zip(candidates, labels, strict=True)
+        for match in candidates
     ]
 
 
-def _short(text: str) -> str:
+def _visible(text: str) -> str:
+    """In one line, and without what a terminal or a browser would obey or cannot show."""
     line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _short(text: str) -> str:
+    line = _visible(text)
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

@@ -18,20 +18,21 @@ _log = logging.getLogger("dispatch_core")
 
 
 class FailOpen:
-    """Runs flows of the cache behind a circuit breaker. Unless ``enabled``, errors are counted and raised.
+    """Runs flows of one part behind a circuit breaker. Unless ``enabled``, errors are counted and raised.
 
-    ``clock`` returns monotonic seconds.
+    ``part`` names it in the log. ``clock`` returns monotonic seconds.
     """
 
-    def __init__(self, tally: Tally, *, enabled: bool, clock: Callable[[], float]) -> None:
+    def __init__(self, tally: Tally, *, enabled: bool, clock: Callable[[], float], part: str = "the cache") -> None:
         self.enabled = enabled
+        self._part = part
         self._tally = tally
         self._clock = clock
         self._breaker = Breaker()
         self._lock = threading.Lock()
 
     def safely(self, flow: Flow[T], otherwise: U, *, always: bool = False) -> Flow[T | U]:
-        """Run a flow of the cache; its failure, or an open breaker, gives ``otherwise``."""
+        """Run a flow of the part; its failure, or an open breaker, gives ``otherwise``."""
         enabled = self.enabled or always
         with self._lock:
             allowed = self._breaker.allow(self._clock())
@@ -48,7 +49,7 @@ class FailOpen:
         with self._lock:
             recovered = self._breaker.success()
         if recovered:
-            _log.warning("the cache works again")
+            _log.warning("%s works again", self._part)
         return result
 
     def failed(self, error: Exception) -> None:
@@ -61,4 +62,5 @@ class FailOpen:
             state = "is paused" if opened else "failed"
             # A foreign exception may quote the prompt; ours never do.
             detail = str(error) if isinstance(error, DispatchError) else "no details logged"
-            _log.warning("the cache %s, calls go on without it: %s: %s", state, type(error).__name__, detail)
+            name = type(error).__name__
+            _log.warning("%s %s, calls go on without it: %s: %s", self._part, state, name, detail)

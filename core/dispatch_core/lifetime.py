@@ -48,6 +48,10 @@ class Lifetime:
         fresh_until = now + self.ttl * (1.0 - self.jitter * _share(id))
         return (fresh_until, fresh_until + self.stale) if self.stale else (None, fresh_until)
 
+    def longest(self, now: float) -> float | None:
+        """When the longest life of all that was stored until now is over; None for never."""
+        return None if self.ttl is None else max(now + self.ttl + self.stale, now + (self.max_age or 0.0))
+
     def prolonged(self, entry: Entry, now: float) -> float | None:
         """When an entry that is served now is to expire, or None if that is no worthwhile change."""
         if self.max_age is None or self.ttl is None or entry.expires is None:

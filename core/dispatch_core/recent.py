@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections import OrderedDict
 
+from dispatch_core._fork import renew_in_child
 from dispatch_core.types import Miss
 
 _KEPT = 2_048
@@ -16,9 +17,14 @@ class RecentHits:
     """Which question each of the last few thousand hits was for. Thread-safe; forgets the oldest."""
 
     def __init__(self) -> None:
+        self.start_anew()
+        renew_in_child(self)
+
+    def start_anew(self) -> None:
+        """Of another process's hits nothing is known here, so its ids must be none of ours: not in a forked child,
+        where somebody's lock may be held for ever besides."""
         self._lock = threading.Lock()
         self._asked: OrderedDict[str, Miss] = OrderedDict()
-        # Of another process's hits nothing is known here, so its ids must be none of ours.
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -31,7 +37,12 @@ class RecentHits:
                 self._asked.popitem(last=False)
         return hit_id
 
-    def forget(self, hit_id: str) -> Miss | None:
+    def asked(self, hit_id: str) -> Miss | None:
         """The question of a hit; None if it is not known, or no more."""
         with self._lock:
-            return self._asked.pop(hit_id, None)
+            return self._asked.get(hit_id)
+
+    def forget(self, hit_id: str) -> bool:
+        """False if somebody else was first."""
+        with self._lock:
+            return self._asked.pop(hit_id, None) is not None

@@ -111,7 +111,7 @@ def save(figure: Any, axes: Sequence[Any], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.tight_layout(rect=(0, 0.075, 1, 1))
     figure.legend(
-        handles, labels, loc="lower center", ncols=min(len(labels), 3 * axes.size), frameon=False, fontsize=10
+        handles, labels, loc="lower center", ncols=min(len(labels), 3 * len(axes)), frameon=False, fontsize=10
     )
     figure.savefig(path, dpi=140, format="png")
     pyplot.close(figure)
