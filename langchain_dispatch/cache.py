@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseLanguageModel, LanguageModelInput
 
 from dispatch_core import (
     Consensus,
@@ -31,7 +32,7 @@ from dispatch_core.errors import ConfigError
 from dispatch_core.keys import digest
 from langchain_dispatch.answers import encode, replayed, usage_of
 from langchain_dispatch.embedder import as_embedder
-from langchain_dispatch.query import query_of
+from langchain_dispatch.query import call_of, query_of
 
 if TYPE_CHECKING:
     import redis
@@ -90,6 +91,7 @@ class SemanticCache(BaseCache):
             raise ConfigError(f"namespace is a string, got {type(namespace).__name__}")
         if not isinstance(store, str) and not hasattr(store, "asearch"):
             raise ConfigError(f"store is a store of dispatch_core or a URL, got {type(store).__name__}")
+        _refuse_unknown(options, CacheOptions.__annotations__)
         core = CoreCache(
             as_embedder(embedder),
             store_from_url(store) if isinstance(store, str) else store,
@@ -122,9 +124,11 @@ class SemanticCache(BaseCache):
 
         Raises `StoreError`: who clears must know.
         """
+        _refuse_unknown(kwargs, ("tags",))
         self.dispatcher.clear(self.namespace, tags=kwargs.get("tags"))
 
     async def aclear(self, **kwargs: Any) -> None:
+        _refuse_unknown(kwargs, ("tags",))
         await self.dispatcher.aclear(self.namespace, tags=kwargs.get("tags"))
 
     def reject(self, hit_id: str) -> bool:
@@ -137,11 +141,11 @@ class SemanticCache(BaseCache):
     async def areject(self, hit_id: str) -> bool:
         return await self.dispatcher.areject(hit_id)
 
-    def explain(self, prompt: str, llm_string: str = "") -> Explanation:
-        """What a `lookup` of the same would come to, and why. Changes nothing."""
-        core, query = self.dispatcher.cache, query_of(prompt, llm_string, self.namespace)
+    def explain(self, question: LanguageModelInput, model: BaseLanguageModel[Any]) -> Explanation:
+        """What ``model.invoke(question)`` would find here, and why. Changes nothing, asks no model."""
+        core, query = self.dispatcher.cache, query_of(*call_of(question, model), self.namespace)
         if core is None or query is None:
-            return Explanation(prompt, False, "no-stable-identity")
+            return Explanation(str(question), False, "no-stable-identity")
         return core.explain(query)
 
     def stats(self) -> Stats:
@@ -232,3 +236,10 @@ class SemanticRedisCache(SemanticCache):
             on_error=on_error,
             **options,
         )
+
+
+def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
+    """A misspelt option that is ignored costs more than one that is refused."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise TypeError(f"unknown options {unknown}; known are {sorted(known)}")

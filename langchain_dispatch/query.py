@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel, LanguageModelInput
+from langchain_core.load import dumps
+
 from dispatch_core import keys
 from dispatch_core.types import Query
 
@@ -32,6 +35,16 @@ def query_of(prompt: str, llm_string: str, namespace: str) -> Query | None:
     except (KeyError, TypeError, AttributeError):
         return None
     return _of_turns(turns, llm_string, namespace)
+
+
+def call_of(question: LanguageModelInput, model: BaseLanguageModel[Any]) -> tuple[str, str]:
+    """The two strings that LangChain hands a cache for a call of this model without further arguments."""
+    told: Any = model
+    prompt = told._convert_input(question)
+    if not isinstance(model, BaseChatModel):
+        return prompt.to_string(), str(sorted({**told.dict(), "stop": None}.items()))
+    messages = [message.model_copy(update={"id": None}) for message in prompt.to_messages()]
+    return dumps(messages), told._get_llm_string(stop=None)
 
 
 def _of_turns(turns: list[dict[str, Any]], llm_string: str, namespace: str) -> Query:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from operator import mul
 from statistics import NormalDist
 
@@ -23,9 +23,6 @@ _WINDOW = 4
 
 _PRIOR = 100.0
 """How many labels the calibration counts for."""
-
-_ALARM = 0.8
-"""From this share of the bearable error on, what was seen above a cut speaks against it, whatever the curve says."""
 
 WARMING_UP = "warming-up"
 CHECKING = "checking"
@@ -59,6 +56,7 @@ class ErrorBounded:
 
     Until enough was compared, a path is *warming up*: what it would serve is checked, nothing is served, nothing is
     bound, and `bounds` says so. Later changes are learned too: labels fade with a half-life of ``memory`` labels.
+    The bound holds at each moment with that confidence, not at all moments together. ``chance`` draws from [0, 1).
 
     ``max_error`` is per hit, not per request: the share of requests answered wrongly is smaller by the hit rate.
     ``base`` is a `Graded` policy (`Consensus`, `Guarded`, `Threshold`), whose own threshold is the loosest that is
@@ -79,10 +77,11 @@ class ErrorBounded:
         max_error: float = 0.01,
         base: Graded | None = None,
         *,
-        confidence: float = 0.99,
+        confidence: float = 0.95,
         check: float = 0.05,
         curve: Curve = ALL_MINILM_L6_V2,
         memory: int = 5_000,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         for name, value in (("max_error", max_error), ("check", check)):
             if not 0.0 < value < 1.0:
@@ -95,6 +94,7 @@ class ErrorBounded:
         self.base: Graded = base if base is not None else Consensus()
         self._z = NormalDist().inv_cdf(confidence)
         self._check = check
+        self._chance = chance
         self._curve = curve
         self._fade = 0.5 ** (1.0 / memory)
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class ErrorBounded:
         return self.base.same
 
     def decide(self, text: str, candidates: Sequence[Match]) -> Decision:
-        """Whether a hit is checked depends on nothing but its text: the same question, the same decision."""
+        """Whether a hit is checked is drawn anew each time: a wrong one that is asked for often is found out soon."""
         graded = self.base.grade(text, candidates, floor=FLOOR)
         if graded.candidate is None:
             return graded
@@ -121,7 +121,7 @@ class ErrorBounded:
         if bound is None or bound.cut is None or graded.level < bound.cut:
             warming_up = bound is None or bound.warming_up
             return replace(graded, hit=None, reason=WARMING_UP if warming_up else "below-bound")
-        if _share(text) < self._check:
+        if self._chance() < self._check:
             return replace(graded, hit=None, reason=CHECKING)
         return graded
 
@@ -168,24 +168,27 @@ class ErrorBounded:
         """The loosest step at which the error is bound; without one, the bound of the strictest."""
         rates = self._curve.of(path)
         labels, wrong = round(sum(evidence.labels)), round(sum(evidence.wrong))
-        error, least = 1.0, 1.0
-        for step in range(strict_step_of(self.base.threshold), STEPS):
-            error, least = self._errors(evidence, rates, step)
+        error, loosest = 1.0, strict_step_of(self.base.threshold)
+        for step in range(loosest, STEPS):
+            error = self._error(evidence, rates, step)
             if error <= self.max_error:
                 return Bound(level_of(step), error, labels, wrong, warming_up=False)
-        return Bound(None, error, labels, wrong, warming_up=least > self.max_error)
+        # Had nothing been wrong, would this many be enough?
+        enough = _gamma_quantile(1.0, self._z) / (_PRIOR + sum(evidence.labels[loosest:])) <= self.max_error
+        return Bound(None, error, labels, wrong, warming_up=not enough)
 
-    def _errors(self, evidence: Evidence, rates: Sequence[float], cut: int) -> tuple[float, float]:
-        """Upper bounds on the error of hits from this step on: as it looks, and had nothing been wrong."""
+    def _error(self, evidence: Evidence, rates: Sequence[float], cut: int) -> float:
+        """An upper bound on the error of hits from this step on."""
         seen = evidence.seen[cut:]
-        typical = sum(map(mul, seen, rates[cut:])) / sum(seen) if any(seen) else rates[cut]
+        typical = float(sum(map(mul, seen, rates[cut:])) / sum(seen)) if any(seen) else rates[cut]
+        # The wrong ones are Poisson: about the error itself times the labels, for what was seen of hits; about the
+        # expected ones times how much harder these questions are, for what was seen just below, too.
+        labels = _PRIOR + sum(evidence.labels[cut:])
         low = max(0, cut - _WINDOW)
-        # The wrong ones are Poisson about the expected ones times how much harder these questions are.
-        expected = _PRIOR * typical + sum(map(mul, evidence.labels[low:], rates[low:]))
-        wrong = sum(evidence.wrong[low:])
-        bound, least = (typical * _gamma_quantile(1.0 + count, self._z) / expected for count in (wrong, 0.0))
-        direct = (_PRIOR * typical + sum(evidence.wrong[cut:])) / (_PRIOR + sum(evidence.labels[cut:]))
-        return (bound if direct <= _ALARM * self.max_error else max(bound, direct, 1.001 * self.max_error)), least
+        expected = _PRIOR * typical + float(sum(map(mul, evidence.labels[low:], rates[low:])))
+        direct = _gamma_quantile(1.0 + sum(evidence.wrong[cut:]), self._z) / labels
+        scaled = typical * _gamma_quantile(1.0 + sum(evidence.wrong[low:]), self._z) / expected
+        return max(direct, scaled)
 
 
 class Evidence:
@@ -223,8 +226,3 @@ class Evidence:
 def _gamma_quantile(shape: float, z: float) -> float:
     """Of a gamma distribution of scale 1 and shape ≥ 1, by Wilson and Hilferty (1931): within 2 % from 1 on."""
     return shape * (1.0 - 1.0 / (9.0 * shape) + z / (3.0 * math.sqrt(shape))) ** 3
-
-
-def _share(text: str) -> float:
-    """A number in [0, 1) that is the text's own and as good as random."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest()) / 2**56

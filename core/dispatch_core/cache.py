@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import takewhile
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,14 @@ from dispatch_core.lifetime import Lifetime
 from dispatch_core.policy import Graded, Learning, Policy
 from dispatch_core.ports import Embedder, VectorStore
 from dispatch_core.recent import RecentHits
+from dispatch_core.settings import (
+    checked_eligibility,
+    checked_lifetime,
+    checked_policy,
+    checked_sources,
+    checked_tags,
+    wanted_tags,
+)
 from dispatch_core.types import Decision, Entry, Match, Miss, Query, Usage, Vector
 
 UNSEEN = "unseen"
@@ -42,6 +50,9 @@ REJECTED = "rejected"
 """Reason of a `Miss` whose nearest neighbour is a question of which a hit was taken back."""
 
 _NO_ENCODER = "exact"
+_TIE = 1e-6
+"""Cosines so near are equal: an encoder that ignores case sees one text, a store rounds."""
+
 _UNEMBEDDED = (UNSEEN, SHADOW, STALE)
 T = TypeVar("T")
 
@@ -76,22 +87,22 @@ class SemanticCache:
             raise ConfigError(f"namespace_secret is at most 64 bytes, got {len(namespace_secret)}")
         self.embedder = embedder
         self.stored_in = store
-        self.policy: Policy = policy if policy is not None else Consensus()
-        self.eligibility = eligibility if eligibility is not None else Eligibility()
-        self.lifetime = ttl if isinstance(ttl, Lifetime) else Lifetime(ttl)
-        self.sources = dict(sources or {})
+        self.policy = checked_policy(policy if policy is not None else Consensus())
+        self.eligibility = checked_eligibility(eligibility if eligibility is not None else Eligibility())
+        self.lifetime = checked_lifetime(ttl)
+        self.sources = dict(checked_sources(sources or {}))
         self.shadow = shadow
-        self._tags = _checked_tags(tags)
+        self._tags = checked_tags(tags)
         self._secret = namespace_secret
         self._clock = clock
         self._hits = RecentHits()
 
     def lookup(self, query: Query) -> Match | Miss:
         """Find an answer to serve, or a `Miss` to store the answer with. Raises `StoreError`, `EmbeddingError`."""
-        return run(self.lookup_flow(query))
+        return run(self._lookup(query))
 
     async def alookup(self, query: Query) -> Match | Miss:
-        return await arun(self.lookup_flow(query))
+        return await arun(self._lookup(query))
 
     def store(self, miss: Miss, payload: bytes, usage: Usage | None = None) -> Entry:
         """Keep a complete answer, unless its question goes past the cache. Raises `StoreError`, `EmbeddingError`."""
@@ -120,10 +131,10 @@ class SemanticCache:
 
     def clear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
         """Forget the entries of one namespace, or of all; with ``tags``, those that carry any of them. How many?"""
-        return self.stored_in.clear(self._digest(namespace), **_wanted(tags))
+        return self.stored_in.clear(self._digest(namespace), **wanted_tags(tags))
 
     async def aclear(self, namespace: str | None = None, *, tags: Collection[str] | None = None) -> int:
-        return await self.stored_in.aclear(self._digest(namespace), **_wanted(tags))
+        return await self.stored_in.aclear(self._digest(namespace), **wanted_tags(tags))
 
     def close(self) -> None:
         self.stored_in.close()
@@ -146,10 +157,10 @@ class SemanticCache:
     def unseen(self, query: Query) -> Miss:
         """A miss without a lookup: to store an answer when the lookup failed or was skipped. Raises `ConfigError` for
         tags and sources that are none."""
-        _checked_tags(query.tags)
+        checked_tags(query.tags)
         model = self.embedder.model if self.embedder else _NO_ENCODER
         namespace = keys.namespace_digest(query.namespace, self._secret)
-        sources = _checked_sources({**self.sources, **dict(query.sources)})
+        sources = checked_sources({**self.sources, **dict(query.sources)})
         scope = keys.full_scope(namespace, query.scope, model, sources)
         return Miss(query, keys.entry_id(scope, query.text), scope, UNSEEN)
 
@@ -163,7 +174,6 @@ class SemanticCache:
             return replace(unseen, reason=decision.reason, vector=vector, decision=decision)
         if self.shadow:
             return replace(unseen, reason=SHADOW, vector=vector, decision=replace(decision, hit=None, reason=SHADOW))
-        yield from self._prolong(decision.hit.entry)
         return self.retractable(decision.hit, replace(unseen, vector=vector))
 
     def retractable(self, match: Match, asked: Miss) -> Match:
@@ -208,6 +218,21 @@ class SemanticCache:
         same = self.policy.same if isinstance(self.policy, Graded) else same_entry
         return (yield from self._thought(same, decision.candidate.entry, answer))
 
+    def replace_flow(self, stale: Match, answer: Entry) -> Flow[None]:
+        """Forget a stale answer to other words, if the new one is found for them instead."""
+        if stale.entry.id == answer.id:
+            return
+        instead = [Match(answer, stale.score)]
+        decision = yield from self._thought(self.policy.decide, stale.entry.text, instead)
+        if decision.candidate is not None:
+            yield from step(self.stored_in.delete, self.stored_in.adelete, stale.entry.id)
+
+    def _lookup(self, query: Query) -> Flow[Match | Miss]:
+        found = yield from self.lookup_flow(query)
+        if isinstance(found, Match):
+            yield from self.prolong_flow(found.entry)
+        return found
+
     def _store(self, miss: Miss, payload: bytes, usage: Usage | None) -> Flow[Entry]:
         entry = yield from self.store_flow(miss, self.entry(miss, payload, usage))
         yield from self.learn_flow(miss, entry)
@@ -224,10 +249,14 @@ class SemanticCache:
         if vector is None:
             return Decision(None, reason), None, []
         search, asearch = self.stored_in.search, self.stored_in.asearch
-        limit = self.policy.neighbours
+        # One more than the policy looks at: of two that are equally near, the store may name the tombstone last.
+        limit = self.policy.neighbours + 1
         found = yield from step(search, asearch, vector, scope=unseen.scope, limit=limit, now=now)
-        decision = yield from self._thought(self.policy.decide, unseen.query.text, _living(found))
-        if decision.reason == "empty" and found:
+        if entry is not None:
+            return Decision(None, REJECTED, Match(entry, 1.0, exact=True)), vector, list(found)
+        living = _living(found)[: self.policy.neighbours]
+        decision = yield from self._thought(self.policy.decide, unseen.query.text, living)
+        if not living and found:
             decision = replace(decision, reason=REJECTED, nearest=found[0])
         return decision, vector, list(found)
 
@@ -256,7 +285,8 @@ class SemanticCache:
             raise EmbeddingError(f"{embedder.model} returned an unusable vector of shape {vectors.shape}")
         return vectors[0], ""
 
-    def _prolong(self, entry: Entry) -> Flow[None]:
+    def prolong_flow(self, entry: Entry) -> Flow[None]:
+        """Let a hit live on, if its lifetime says so."""
         now = self._clock()
         until = self.lifetime.prolonged(entry, now)
         if until is not None:
@@ -290,27 +320,6 @@ class SemanticCache:
 
 
 def _living(found: Sequence[Match]) -> list[Match]:
-    """The candidates up to the first tombstone: what is further away than a rejected question is no better."""
-    return list(takewhile(lambda match: not match.entry.tombstone, found))
-
-
-def _checked_tags(tags: Collection[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise ConfigError(f"tags are a collection of strings, not one string: [{tags!r}]")
-    return tuple(tags)
-
-
-def _checked_sources(sources: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    if not all(isinstance(part, str) for source in sources.items() for part in source):
-        raise ConfigError(f"names and versions of sources are strings, got {dict(sources)!r}")
-    return tuple(sources.items())
-
-
-def _wanted(tags: Collection[str] | None) -> dict[str, Collection[str]]:
-    if tags is None:
-        return {}
-    # Read once: a generator would be empty the second time, and no tags are all entries.
-    wanted = _checked_tags(tags)
-    if not wanted:
-        raise ConfigError("no tags to clear: give at least one, or None for all entries")
-    return {"tags": wanted}
+    """The candidates nearer than any tombstone: what is no nearer than a rejected question is no better."""
+    cut = max((match.score for match in found if match.entry.tombstone), default=-math.inf)
+    return [match for match in found if match.score > cut + _TIE]

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from dispatch_core.equivalence import Equivalence, clusters, same_entry
 from dispatch_core.errors import ConfigError
 from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
+from dispatch_core.nonanswer import says_nothing
 from dispatch_core.policy import checked_threshold, served
 from dispatch_core.types import Decision, Match
 
 _REACH = 0.1
 """Of two neighbours so far apart in cosine, the nearer one's vote counts e times as much."""
+
+CONTESTED = "contested"
+"""Reason to serve nothing: an answer that repeats near by contradicts the nearest."""
 
 _LEAST = 0.5
 """The confidence below which even the loosest threshold sees no consensus."""
@@ -35,7 +39,8 @@ class Consensus:
     - by *consensus*, if at least ``supporters`` of the neighbours carry it, no guard refuses one of these, and its
       share of all votes times the cosine of its nearest entry reaches ``confidence``. The nearest that passes the
       guards is the hit. That many different questions share an answer shows that their differences do not matter
-      here; two wordings of one question show nothing, so ``supporters`` is 4.
+      here; two wordings of one question show nothing, so ``supporters`` is 4, and an excuse ("I don't know") fits
+      every question, so it is never served this way.
 
     ``confidence`` None goes with the threshold: 0.75 at 0.92, 1 at 1. One knob makes both stricter.
 
@@ -91,7 +96,7 @@ class Consensus:
             if refused is None:
                 share = poll.clarity(place, self.clarity)
                 if share < self.clarity:
-                    return Decision(None, "contested", nearest, signals={"cosine": candidate.score, "share": share})
+                    return Decision(None, CONTESTED, nearest, signals={"cosine": candidate.score, "share": share})
                 return served(
                     candidate, "near-duplicate", nearest, candidate.score, cosine=candidate.score, share=share
                 )
@@ -106,6 +111,8 @@ class Consensus:
         signals = {"cosine": nearest.score, "share": share, "supporters": float(len(its))}
         if len(its) < self.supporters or not (share > 0.5 and confidence >= self._confidence(floor)):
             return Decision(None, "below-threshold", nearest, signals=signals)
+        if says_nothing(poll.ranked[label].entry):
+            return Decision(None, "non-answer", nearest, signals=signals)
         passing = next((place for place in its if poll.refusal(place) is None), None)
         if passing is None:
             return Decision(None, poll.refusal(its[0]) or "", nearest, signals=signals)
@@ -164,7 +171,7 @@ class _Poll:
         for other, (its, vote) in enumerate(zip(self.labels, self.votes, strict=True)):
             if its == label:
                 won += vote
-            elif self.labels.count(its) > 1:
+            elif self.labels.count(its) > 1 and not says_nothing(self.ranked[its].entry):
                 against.append((vote, other))
         lost = sum(vote for vote, _ in against)
         for vote, other in against:

@@ -15,7 +15,8 @@ from typing import Literal
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.cache import REJECTED, STALE, SemanticCache
-from dispatch_core.errors import ConfigError
+from dispatch_core.consensus import CONTESTED
+from dispatch_core.errors import ConfigError, LimitError
 from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
@@ -33,6 +34,10 @@ _COUNTER = {"exact": "exact_hits", "semantic": "semantic_hits", "flight": "share
 _log = logging.getLogger("dispatch_core")
 
 
+_ALONE = (REJECTED, CONTESTED)
+"""What was stored speaks against the likes of such a question, and so against an answer to one that is under way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """The right to call the model: what to store the answer with, and the place in the quota.
@@ -48,6 +53,22 @@ class Ticket:
     lead: Lead | None = field(default=None, repr=False, compare=False)
     lease: Lease | None = field(default=None, repr=False, compare=False)
     stale: Match | None = None
+
+
+@dataclass(slots=True)
+class _Way:
+    """What one who asks has taken on by now, to be given up if he does not get through."""
+
+    seat: Seat
+    lease: Lease | None = None
+    stale: Match | None = None
+
+    def give_up(self, refreshes: Refreshes) -> None:
+        self.seat.lead.end(FREED)
+        if self.lease is not None:
+            self.lease.end()
+        if self.stale is not None:
+            refreshes.end(self.stale.entry.id)
 
 
 class Dispatcher:
@@ -223,37 +244,47 @@ class Dispatcher:
             seat = yield from self._flights.join(_key(unseen), patience)
         else:
             seat = self._flights.alone(patience)
-        lease, stale = None, None
+        way = _Way(seat)
         try:
-            found = seat.found or (yield from self._lookup(cache, unseen))
-            if isinstance(found, Match) and cache.stale(found.entry) and self._refreshes.take(found.entry.id):
-                # Who waits is served what is there.
-                seat.lead.end(found)
-                stale, found, seat = found, replace(unseen, reason=STALE), self._flights.alone(seat.patience)
-            elif isinstance(found, Miss) and found.vector is not None and found.reason != REJECTED:
-                seat = yield from self._near(cache, found, found.vector, seat)
-                found = seat.found or found
-            if isinstance(found, Miss) and self._leases is not None:
-                seat, lease = yield from self._in_turn(cache, self._leases, found, seat)
-                found = seat.found or found
+            found = yield from self._seek(cache, unseen, way)
             if isinstance(found, Match):
-                if not found.hit_id:
-                    found = cache.retractable(found, unseen)
-                seat.lead.end(found)
-                self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
-                return found
+                way.seat.lead.end(found)
+                return (yield from self._served(cache, found))
             self._tally.count("misses")
-            reservation = yield from self._reserve(cost, seat.patience)
-            seat.lead.admitted()
-        except BaseException:
-            # The traceback may keep both for long.
-            seat.lead.end(FREED)
-            if lease is not None:
-                lease.end()
-            if stale is not None:
-                self._refreshes.end(stale.entry.id)
-            raise
-        return Ticket(query, found, reservation, seat.lead, lease, stale)
+            reservation = yield from self._reserve(cost, way.seat.patience)
+            way.seat.lead.admitted()
+        except BaseException as error:
+            # The traceback may keep all of these for long.
+            way.give_up(self._refreshes)
+            if way.stale is None or not isinstance(error, LimitError):
+                raise
+            # An old answer is better than none.
+            self._tally.count("misses", -1)
+            return (yield from self._served(cache, way.stale))
+        return Ticket(query, found, reservation, way.seat.lead, way.lease, way.stale)
+
+    def _seek(self, cache: SemanticCache, unseen: Miss, way: _Way) -> Flow[Match | Miss]:
+        """What is stored, under way here or in another process; on the way, what others wait for is noted."""
+        found = way.seat.found or (yield from self._lookup(cache, unseen))
+        if isinstance(found, Match) and cache.stale(found.entry) and self._refreshes.take(found.entry.id):
+            # Who waits is served what is there.
+            way.seat.lead.end(found)
+            way.stale, way.seat = found, self._flights.alone(way.seat.patience)
+            found = replace(unseen, reason=STALE)
+        elif isinstance(found, Miss) and found.vector is not None and found.reason not in _ALONE:
+            way.seat = yield from self._near(cache, found, found.vector, way.seat)
+            found = way.seat.found or found
+        if isinstance(found, Miss) and self._leases is not None:
+            way.seat, way.lease = yield from self._in_turn(cache, self._leases, found, way.seat)
+            found = way.seat.found or found
+        if isinstance(found, Match) and not found.hit_id:
+            return cache.retractable(found, unseen)
+        return found
+
+    def _served(self, cache: SemanticCache, found: Match) -> Flow[Match]:
+        self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
+        yield from self._failing.safely(cache.prolong_flow(found.entry), None)
+        return found
 
     def _near(self, cache: SemanticCache, miss: Miss, vector: Vector, seat: Seat) -> Flow[Seat]:
         """Wait for the answer to the same question in other words, if it is under way."""
@@ -335,10 +366,8 @@ class Dispatcher:
         try:
             written = yield from self._failing.safely(cache.store_flow(miss, entry), None)
             yield from self._learn(cache, miss, entry)
-            if written is not None and ticket.stale is not None and ticket.stale.entry.id != entry.id:
-                # The old answer to another wording: the new one is near enough to it to be found instead.
-                store = cache.stored_in
-                yield from self._failing.safely(step(store.delete, store.adelete, ticket.stale.entry.id), None)
+            if written is not None and ticket.stale is not None:
+                yield from self._failing.safely(cache.replace_flow(ticket.stale, entry), None)
         finally:
             self._tally.count("not_stored" if written is None else "stored", spent=usage)
             if self._under_way.get(entry.id) is entry:

@@ -6,8 +6,10 @@ import itertools
 import secrets
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 from dispatch_core._fork import renew_in_child
+from dispatch_core.eligible import MAX_CHARS
 from dispatch_core.types import Miss
 
 _KEPT = 2_048
@@ -30,6 +32,10 @@ class RecentHits:
 
     def remember(self, asked: Miss) -> str:
         """The id of one more hit."""
+        text = asked.query.text
+        if len(text) > MAX_CHARS:
+            # Such a text was matched exactly, by an id that is known; thousands of them would fill the memory.
+            asked = replace(asked, query=replace(asked.query, text=text[:MAX_CHARS], semantic=False))
         hit_id = f"{self._prefix}-{next(self._numbers)}"
         with self._lock:
             self._asked[hit_id] = asked

@@ -19,7 +19,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
 from servers import free_port
 
-from dispatch_core import ConfigError, SentenceTransformerEmbedder, StoreError
+from dispatch_core import ConfigError, HashingEmbedder, SentenceTransformerEmbedder, StoreError
 from dispatch_core.simulate import Simulator, SimulatorConfig
 from langchain_dispatch import SemanticCache, SemanticRedisCache
 
@@ -420,3 +420,44 @@ def _query(cache: SemanticCache) -> Any:
 
     model = EchoModel()
     return query_of(dumps([HumanMessage("How do I bake bread?")]), model._get_llm_string(), cache.namespace)
+
+
+# What the cache says of itself
+
+
+@pytest.mark.parametrize("kind", [FakeListChatModel, FakeListLLM])
+def test_explain_says_of_a_call_what_the_call_would_find(kind) -> None:
+    cache = SemanticCache(embedder=HashingEmbedder(), threshold=0.5)
+    model = kind(responses=["Paris."], cache=cache)
+    model.invoke("What is the capital of France?")
+    assert cache.explain("What is the capital of France?", model).reason == "exact"
+    assert cache.explain("what is the capital of france", model).hit
+    assert cache.explain("How do I bake bread?", model).reason == "below-threshold"
+    assert cache.explain(
+        [SystemMessage("Be brief."), HumanMessage("What is the capital of France?")], model
+    ).reason in (
+        "empty",
+        "below-threshold",
+        "several-lines",
+    )
+
+
+def test_a_wrong_hit_is_taken_back() -> None:
+    cache = SemanticCache(embedder=HashingEmbedder(), threshold=0.5)
+    model = FakeListChatModel(responses=["wrong for the second", "right"], cache=cache)
+    model.invoke("What is the capital of France?")
+    hit = model.invoke("what is the capital of france")
+    assert cache.reject(hit.response_metadata["dispatch"]["hit_id"])
+    assert model.invoke("what is the capital of france").content == "right"
+    assert cache.stats().rejected == 1
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="shadwo"):
+        SemanticCache(embedder=HashingEmbedder(), shadwo=True)
+    cache = SemanticCache(embedder=HashingEmbedder(), tags=["prices"])
+    FakeListChatModel(responses=["8 euros"], cache=cache).invoke("How much is parking?")
+    with pytest.raises(TypeError, match="tag"):
+        cache.clear(tag=["rates"])
+    cache.clear(tags=["rates"])
+    assert cache.dispatcher.cache.stored_in.clear(tags=["prices"]) == 1

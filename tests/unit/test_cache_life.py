@@ -299,3 +299,23 @@ def test_no_policy_ever_serves_across_scopes_tenants_or_versions(number, asked):
         else:
             assert found.nearest is None or found.nearest.entry.payload == place(query)
             cache.store(found, place(query))
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"policy": 0.9},
+        {"policy": Threshold},
+        {"eligibility": "exact"},
+        {"ttl": "1h"},
+        {"ttl": -1},
+        {"tags": [1, "a"]},
+        {"sources": {"handbook": 3}},
+    ],
+)
+def test_a_mistake_is_refused_at_once(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        SemanticCache(None, MemoryStore(), **settings)

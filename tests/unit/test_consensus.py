@@ -87,6 +87,27 @@ def test_the_rule(candidates, hit, reason):
     assert (None if decision.hit is None else decision.hit.entry.text.split()[-1]) == expected
 
 
+@pytest.mark.parametrize(
+    "excuse",
+    [
+        "I'm sorry, I don't have that information.",
+        "Unfortunately I can’t help with this.",
+        "The context does not mention it.",
+        "抱歉，我无法回答这个问题。",
+        "N/A",
+    ],
+)
+def test_an_excuse_fits_every_question_and_is_no_consensus(excuse):
+    crowd = _matches(*[(0.9, excuse)] * 8)
+    assert Consensus(guards=()).decide("asked", crowd).reason == "non-answer"
+    assert Consensus(guards=()).decide("asked", _matches((0.95, "a"), *[(0.94, excuse)] * 7)).hit is not None
+
+
+@pytest.mark.parametrize("answer", ["card_arrival", "No.", "It is not open on Sunday.", "Free of charge."])
+def test_a_short_answer_is_no_excuse(answer):
+    assert Consensus(guards=()).decide("asked", _matches(*[(0.9, answer)] * 8)).reason == "consensus"
+
+
 def test_what_the_same_answer_is_can_be_plugged_in():
     matches = _matches(*[(0.8, answer) for answer in ("4 days", "four days", "4 d", "IV days")])
     assert Consensus(guards=()).decide("asked", matches).hit is None

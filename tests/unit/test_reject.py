@@ -344,3 +344,25 @@ def test_a_rejected_question_is_not_answered_by_a_flight_of_the_other_one():
         assert (await dispatcher.abegin(ASKED)).entry.payload == b"new"
 
     in_virtual_time(main())
+
+
+async def test_a_rejected_question_is_not_served_what_its_encoder_cannot_tell_apart(store, embedder, form):
+    cache = Either(SemanticCache(embedder, store, policy=Threshold(0.3)), form)
+    await _answered(cache, Query("How to reset my password"), b"wrong")
+    hit = await cache.lookup(Query("how to reset my password"))
+    assert hit.score == pytest.approx(1.0)
+    assert await cache.reject(hit.hit_id)
+    assert (await cache.lookup(Query("how to reset my password"))).reason == "rejected"
+    assert (await cache.lookup(Query("how to reset my PASSWORD"))).reason == "rejected"
+    assert (await cache.lookup(Query("How to reset my password"))).entry.payload == b"wrong"
+
+
+def test_thousands_of_long_questions_are_remembered_without_their_text():
+    hits = RecentHits()
+    long = Query("a" * 100_000)
+    cache = SemanticCache(HashingEmbedder(), FlakyStore())
+    hit_id = hits.remember(cache.unseen(long))
+    kept = hits.asked(hit_id)
+    assert len(kept.query.text) <= 1_000
+    assert kept.id == cache.unseen(long).id
+    assert not kept.query.semantic

@@ -141,11 +141,13 @@ async def test_an_answer_not_worth_storing_lets_the_next_refresh(dispatcher):
     assert dispatcher.target.stats().not_stored == 3
 
 
-async def test_who_is_refused_by_the_limiter_lets_the_next_refresh(dispatcher, limiter):
+async def test_who_is_refused_by_the_limiter_is_served_the_old_answer_and_lets_the_next_refresh(dispatcher, limiter):
     limiter.error = LimitExceeded("full", 3.0)
+    before = dispatcher.target.stats()
     for _ in range(3):
-        with pytest.raises(LimitExceeded):
-            await dispatcher.begin(QUERY, COST)
+        assert (await dispatcher.begin(QUERY, COST)).entry.payload == b"old"
+    stats = dispatcher.target.stats()
+    assert (stats.hits - before.hits, stats.misses - before.misses) == (3, 0)
     limiter.error = None
     assert isinstance(await dispatcher.begin(QUERY, COST), Ticket)
 
