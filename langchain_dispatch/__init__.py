@@ -1,5 +1,7 @@
 """AI Dispatcher for LangChain: a semantic LLM cache, a token-aware rate limiter, and both for a single model."""
 
+from typing import TYPE_CHECKING
+
 try:
     import langchain_core  # noqa: F401
 except ImportError as error:
@@ -7,8 +9,22 @@ except ImportError as error:
 
     raise MissingExtra("langchain_dispatch", "langchain") from error
 
-from langchain_dispatch.cache import SemanticCache, SemanticRedisCache
-from langchain_dispatch.chat import dispatch
-from langchain_dispatch.rate_limiter import TokenRateLimiter
+if TYPE_CHECKING:
+    from langchain_dispatch.cache import SemanticCache, SemanticRedisCache
+    from langchain_dispatch.chat import dispatch
+    from langchain_dispatch.rate_limiter import TokenRateLimiter
+else:
+    # Imported when they are asked for.
+    from dispatch_core import _lazy
+
+    __getattr__, __dir__ = _lazy.names_of(
+        __name__,
+        {
+            "SemanticCache": "cache",
+            "SemanticRedisCache": "cache",
+            "TokenRateLimiter": "rate_limiter",
+            "dispatch": "chat",
+        },
+    )
 
 __all__ = ["SemanticCache", "SemanticRedisCache", "TokenRateLimiter", "dispatch"]

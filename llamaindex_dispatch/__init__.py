@@ -1,5 +1,7 @@
 """AI Dispatcher for LlamaIndex: any LLM behind a semantic cache and a token-aware rate limiter."""
 
+from typing import TYPE_CHECKING
+
 try:
     import llama_index.core  # noqa: F401
 except ImportError as error:
@@ -7,8 +9,22 @@ except ImportError as error:
 
     raise MissingExtra("llamaindex_dispatch", "llamaindex") from error
 
-from llamaindex_dispatch.events import DispatchCacheHitEvent
-from llamaindex_dispatch.llm import DispatchFunctionCallingLLM, DispatchLLM
-from llamaindex_dispatch.rate_limiter import TokenRateLimiter
+if TYPE_CHECKING:
+    from llamaindex_dispatch.events import DispatchCacheHitEvent
+    from llamaindex_dispatch.llm import DispatchFunctionCallingLLM, DispatchLLM
+    from llamaindex_dispatch.rate_limiter import TokenRateLimiter
+else:
+    # Imported when they are asked for.
+    from dispatch_core import _lazy
+
+    __getattr__, __dir__ = _lazy.names_of(
+        __name__,
+        {
+            "DispatchCacheHitEvent": "events",
+            "DispatchFunctionCallingLLM": "llm",
+            "DispatchLLM": "llm",
+            "TokenRateLimiter": "rate_limiter",
+        },
+    )
 
 __all__ = ["DispatchCacheHitEvent", "DispatchFunctionCallingLLM", "DispatchLLM", "TokenRateLimiter"]

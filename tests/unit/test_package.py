@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import sys
+from importlib import import_module
 
 import pytest
 from fakes import in_another_process
@@ -23,6 +26,8 @@ from dispatch_core import (
 )
 
 MODELS = ["torch", "transformers", "sentence_transformers"]
+PACKAGES = ["dispatch_core", "dispatch_core.embed", "dispatch_core.limit", "dispatch_core.stores"]
+STDLIB = frozenset(sys.stdlib_module_names)
 HEAVY = [*MODELS, "redis", "langchain_core", "langchain", "llama_index", "openai"]
 
 
@@ -63,9 +68,53 @@ def test_errors_name_their_facts():
     assert MissingExtra("A thing", "redis").extra == "redis"
 
 
-def test_importing_the_core_imports_nothing_optional():
-    code = f"import sys, dispatch_core; print([name for name in {HEAVY} if name in sys.modules])"
+@pytest.mark.parametrize("package", ["dispatch_core", "langchain_dispatch", "llamaindex_dispatch"])
+def test_importing_a_package_imports_nothing_that_only_its_parts_need(package: str):
+    theirs = {"dispatch_core": "", "langchain_dispatch": "langchain_core", "llamaindex_dispatch": "llama_index.core"}
+    code = f"""
+import sys
+{f"import {theirs[package]}" if theirs[package] else ""}
+before = set(sys.modules)
+import {package}
+print(sorted(set(sys.modules) - before))
+"""
+    own = {"dispatch_core", "dispatch_core._lazy", package}
+    imported = {name for name in ast.literal_eval(in_another_process(code)) if name.split(".")[0] not in STDLIB}
+    assert imported == own
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_everything_of_a_package_is_there_without_what_is_optional(package: str):
+    code = f"""
+import sys
+from {package} import *
+print([name for name in {HEAVY} if name in sys.modules])
+"""
     assert in_another_process(code) == "[]"
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "langchain_dispatch", "llamaindex_dispatch"])
+def test_a_package_shows_its_names_before_they_are_asked_for_and_knows_no_others(package: str):
+    shown = import_module(package)
+    assert set(shown.__all__) <= set(dir(shown))
+    for name in shown.__all__:
+        assert getattr(shown, name) is not None
+    with pytest.raises(AttributeError, match=rf"'{package}' has no attribute 'Nothing'"):
+        _ = shown.Nothing
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "langchain_dispatch", "llamaindex_dispatch"])
+def test_what_a_type_checker_sees_is_what_there_is(package: str):
+    shown = import_module(package)
+    imported = {
+        name.name: node.module
+        for node in ast.walk(ast.parse(inspect.getsource(shown)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.")
+        for name in node.names
+    }
+    assert sorted(imported) == sorted(shown.__all__)
+    for name, module in imported.items():
+        assert getattr(import_module(module), name) is getattr(shown, name)
 
 
 def test_a_redis_store_without_redis_says_what_to_install():
