@@ -7,7 +7,13 @@ from dispatch_core.consensus import Consensus
 from dispatch_core.curve import Curve
 from dispatch_core.dispatcher import Dispatcher, Ticket
 from dispatch_core.eligible import Eligibility, Rule
-from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
+from dispatch_core.embed import (
+    HashingEmbedder,
+    MemoEmbedder,
+    OnnxEmbedder,
+    SentenceTransformerEmbedder,
+    default_embedder,
+)
 from dispatch_core.errors import (
     ConfigError,
     DimensionMismatch,
@@ -72,6 +78,7 @@ __all__ = [
     "MemoryStore",
     "Miss",
     "MissingExtra",
+    "OnnxEmbedder",
     "Policy",
     "Prices",
     "Profile",
@@ -93,6 +100,7 @@ __all__ = [
     "Usage",
     "VectorStore",
     "Verdict",
+    "default_embedder",
     "store_from_url",
     "tiktoken_counter",
 ]
