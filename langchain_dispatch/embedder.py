@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from dispatch_core import ConfigError, Embedder, EmbeddingError, Fit, MemoEmbedder, SentenceTransformerEmbedder
+from dispatch_core import ConfigError, Embedder, EmbeddingError, Fit, MemoEmbedder, default_embedder
 from dispatch_core.types import Matrix
 
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _BYTES_PER_TOKEN = 4
 
 
@@ -53,11 +52,11 @@ class LangChainEmbedder:
 
 
 def as_embedder(given: Embedder | Embeddings | str | None) -> Embedder:
-    """A core embedder as it is, `Embeddings` adapted, a name as a sentence-transformers model, None the default."""
+    """A core embedder as it is, `Embeddings` adapted, a name by `default_embedder`, None its default."""
     if isinstance(given, Embeddings):
         return MemoEmbedder(LangChainEmbedder(given))
     if given is None or isinstance(given, str):
-        return MemoEmbedder(SentenceTransformerEmbedder(given or DEFAULT_MODEL))
+        return MemoEmbedder(default_embedder(given))
     if not hasattr(given, "aembed"):
         raise ConfigError(
             f"embedder is an Embedder, LangChain Embeddings or the name of a model, got {type(given).__name__}"

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from dispatch_core.curve import Curve
     from dispatch_core.dispatcher import Dispatcher, Ticket
     from dispatch_core.eligible import Eligibility, Rule
-    from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
+    from dispatch_core.embed import (
+        HashingEmbedder,
+        MemoEmbedder,
+        OnnxEmbedder,
+        SentenceTransformerEmbedder,
+        default_embedder,
+    )
     from dispatch_core.errors import (
         ConfigError,
         DimensionMismatch,
@@ -80,6 +86,7 @@ else:
             "MemoryStore": "stores.memory",
             "Miss": "types",
             "MissingExtra": "errors",
+            "OnnxEmbedder": "embed.onnx",
             "Policy": "policy",
             "Prices": "telemetry",
             "Profile": "limit.profile",
@@ -101,6 +108,7 @@ else:
             "Usage": "types",
             "VectorStore": "ports",
             "Verdict": "limit.verdict",
+            "default_embedder": "embed.default",
             "store_from_url": "stores.urls",
             "tiktoken_counter": "limit.tokenizer",
         },
@@ -141,6 +149,7 @@ __all__ = [
     "MemoryStore",
     "Miss",
     "MissingExtra",
+    "OnnxEmbedder",
     "Policy",
     "Prices",
     "Profile",
@@ -162,6 +171,7 @@ __all__ = [
     "Usage",
     "VectorStore",
     "Verdict",
+    "default_embedder",
     "store_from_url",
     "tiktoken_counter",
 ]

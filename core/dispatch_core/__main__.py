@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dispatch_core import calibrate, simulate
+from dispatch_core.embed import export_cli
 from dispatch_core.errors import DispatchError
 
 
@@ -28,6 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     calibrate.add_arguments(questions)
     questions.set_defaults(run=calibrate.run)
+    graph = commands.add_parser(
+        "export-model",
+        help="make an embedding model fast: write it as an ONNX graph, once",
+        description=export_cli.ABOUT,
+    )
+    export_cli.add_arguments(graph)
+    graph.set_defaults(run=export_cli.run)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

@@ -15,7 +15,7 @@ from dispatch_core.calibrate.log import Log, Pairs
 from dispatch_core.calibrate.plot import needs, plot
 from dispatch_core.calibrate.progress import progress
 from dispatch_core.calibrate.read import LIMIT, Columns, read
-from dispatch_core.embed import HashingEmbedder, SentenceTransformerEmbedder
+from dispatch_core.embed import HashingEmbedder, default_embedder
 from dispatch_core.errors import ConfigError
 from dispatch_core.ports import Embedder
 
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _embedder(name: str) -> Embedder:
-    return HashingEmbedder() if name == HASHING else SentenceTransformerEmbedder(name)
+    return HashingEmbedder() if name == HASHING else default_embedder(name)
 
 
 def _shuffled(data: Log | Pairs, seed: int) -> Log | Pairs:

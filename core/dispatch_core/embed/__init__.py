@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dispatch_core.embed.default import default_embedder
     from dispatch_core.embed.hashing import HashingEmbedder
     from dispatch_core.embed.memo import MemoEmbedder
+    from dispatch_core.embed.onnx import OnnxEmbedder
     from dispatch_core.embed.sentence import SentenceTransformerEmbedder
 else:
     # Imported when they are asked for.
@@ -15,8 +17,16 @@ else:
         {
             "HashingEmbedder": "hashing",
             "MemoEmbedder": "memo",
+            "OnnxEmbedder": "onnx",
             "SentenceTransformerEmbedder": "sentence",
+            "default_embedder": "default",
         },
     )
 
-__all__ = ["HashingEmbedder", "MemoEmbedder", "SentenceTransformerEmbedder"]
+__all__ = [
+    "HashingEmbedder",
+    "MemoEmbedder",
+    "OnnxEmbedder",
+    "SentenceTransformerEmbedder",
+    "default_embedder",
+]
