@@ -298,7 +298,7 @@ def _drive(flows: list[Flow[object]], chance: random.Random) -> None:
             todo.append((flow, None))
         else:
             # The server answers at once; the caller learns of it when its turn comes.
-            todo.append((flow, step.call(*step.args)))
+            todo.append((flow, step.call(*step.args, **step.kwargs)))
 
 
 def _some_calls(store: RedisNearStore, chance: random.Random) -> list[Flow[object]]:

@@ -45,12 +45,20 @@ class MemoryStore(SyncStore):
             return entry
 
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
+        return self._matches(self._index.search(vector, scope=scope, limit=limit, now=now), scope)
+
+    async def asearch(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
+        return self._matches(await self._index.asearch(vector, scope=scope, limit=limit, now=now), scope)
+
+    def _matches(self, found: Sequence[tuple[str, float]], scope: str) -> Sequence[Match]:
         with self._lock:
-            found = self._index.search(vector, scope=scope, limit=limit, now=now)
-            if found:
+            # Without the lock during the search, some may have left or moved since.
+            entries = [(self._entries.get(id), score) for id, score in found]
+            matches = [Match(entry, score) for entry, score in entries if entry is not None and entry.scope == scope]
+            if matches:
                 # The others are neighbours to compare with: nobody is served them.
-                self._cap.hit(found[0][0])
-            return [Match(self._entries[id], score) for id, score in found]
+                self._cap.hit(matches[0].entry.id)
+            return matches
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Entries in any Redis or Valkey, exact search in each process over a mirror of the vectors."""
+"""Entries in any Redis or Valkey, searched in each process over a mirror of the vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from dispatch_core._flow import Flow, arun, pause, run
+from dispatch_core._flow import Flow, arun, pause, run, step
 from dispatch_core.stores import _redis_rows as rows
 from dispatch_core.stores._codec import decoded_tags
 from dispatch_core.stores._index import VectorIndex
@@ -129,7 +129,8 @@ class RedisNearStore:
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
         yield from self._follow()
         seen = self._seen
-        found = self._index.search(vector, scope=scope, limit=limit, now=now)
+        index = self._index
+        found = yield from step(index.search, index.asearch, vector, scope=scope, limit=limit, now=now)
         if not found:
             return []
         entries = yield from self._fetch([id for id, _ in found])

@@ -28,7 +28,7 @@ _MIRRORED = (
 
 
 class SQLiteStore(BlockingStore):
-    """One file in WAL mode, with the vectors mirrored in memory for exact search.
+    """One file in WAL mode, with the vectors mirrored in memory for the search.
 
     Every write leaves a line in a journal of changes; before a search each process reads the lines it has not seen,
     so several processes may share the file. A process that fell behind the kept journal loads all anew.
