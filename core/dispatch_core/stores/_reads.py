@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dispatch_core._flow import Flow, step
 from dispatch_core.stores._redis import FAILURES, Command, Connections
-from dispatch_core.stores._wire import failed
+from dispatch_core.stores._wire import AsyncWire, failed
 
 _MOST_KEYS = 512
 
@@ -59,10 +59,20 @@ class Reads:
             line = self._new_line(loop)
         return await line.ask(keys, tail)
 
-    async def _afetch(self, keys: Sequence[str], tail: bool) -> Reply:
+    async def aclose(self) -> None:
+        """Close what belongs to the running event loop."""
+        with self._lock:
+            line = self._lines.pop(asyncio.get_running_loop(), None)
+            self._drop_ended()
+        if line is not None and line.wire is not None:
+            await line.wire.close()
+
+    async def _afetch(self, line: _Line, keys: Sequence[str], tail: bool) -> Reply:
         mark, command = self._tail() if tail else (None, None)
+        commands = self._commands(keys, command)
         try:
-            replies = await self._connections.asend(self._commands(keys, command))
+            exchange = self._connections.asend if line.wire is None else line.wire.exchange
+            replies = await exchange(commands)
         except FAILURES as error:
             raise failed(error) from error
         return _reply(keys, replies, mark, tail)
@@ -75,9 +85,13 @@ class Reads:
 
     def _new_line(self, loop: asyncio.AbstractEventLoop) -> _Line:
         with self._lock:
-            for ended in [known for known in self._lines if known.is_closed()]:
-                del self._lines[ended]
-            return self._lines.setdefault(loop, _Line(self._afetch))
+            self._drop_ended()
+            return self._lines.setdefault(loop, _Line(self._afetch, self._connections.async_wire()))
+
+    def _drop_ended(self) -> None:
+        """Let go of loops that are closed. Needs the lock."""
+        for ended in [known for known in self._lines if known.is_closed()]:
+            del self._lines[ended]
 
 
 class _Asked(NamedTuple):
@@ -89,8 +103,9 @@ class _Asked(NamedTuple):
 class _Line:
     """Those who wait on one event loop. Only that loop's thread is ever here."""
 
-    def __init__(self, fetch: Callable[[Sequence[str], bool], Any]) -> None:
+    def __init__(self, fetch: Callable[[_Line, Sequence[str], bool], Any], wire: AsyncWire | None) -> None:
         self._fetch = fetch
+        self.wire = wire
         self._waiting: deque[_Asked] = deque()
         self._busy = False
         self._pump: asyncio.Task[None] | None = None
@@ -103,7 +118,7 @@ class _Line:
         # Who finds nobody there goes at once; those who came meanwhile are somebody else's to serve.
         self._busy = True
         try:
-            reply: Reply = await self._fetch(keys, tail)
+            reply: Reply = await self._fetch(self, keys, tail)
             return reply
         finally:
             if self._waiting:
@@ -138,7 +153,7 @@ class _Line:
     async def _answer(self, batch: Sequence[_Asked]) -> None:
         keys = dict.fromkeys(key for asked in batch for key in asked.keys)
         try:
-            reply = await self._fetch(list(keys), any(asked.tail for asked in batch))
+            reply = await self._fetch(self, list(keys), any(asked.tail for asked in batch))
         except Exception as error:
             for asked in batch:
                 if not asked.answer.done():

@@ -17,7 +17,7 @@ try:
     from redis.exceptions import RedisClusterException
 
     from dispatch_core.stores._redis_clients import Address, async_like, is_cluster, pool_settings
-    from dispatch_core.stores._wire import Wire, failed
+    from dispatch_core.stores._wire import AsyncWire, Wire, failed
 except ImportError as error:  # pragma: no cover - exercised by the test of an environment without extras
     raise MissingExtra("A Redis store", "redis") from error
 
@@ -94,6 +94,12 @@ class Connections:
         for command in commands:
             pipeline.execute_command(*command)
         return list(await pipeline.execute(raise_on_error=False))
+
+    def async_wire(self) -> AsyncWire | None:
+        """A short way for the running event loop, for whoever has one round trip at a time; None if there is none."""
+        if self._address is None or self._wire is None or self._async_client is not None:
+            return None
+        return AsyncWire(self._address.url, timeout=self._timeout)
 
     def close(self) -> None:
         if self._wire is not None:

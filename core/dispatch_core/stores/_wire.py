@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import redis
+import redis.asyncio
+import redis.asyncio.retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -133,6 +136,42 @@ class Wire:
         return self._pool.connection_class(**self._pool.connection_kwargs)
 
 
+class AsyncWire:
+    """One connection of one event loop, for one round trip at a time; otherwise as `Wire`."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._timeout = timeout
+        # One deadline for the round trip instead of one for every step of it.
+        options: Any = {"socket_timeout": None, "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)}
+        pool = redis.asyncio.ConnectionPool.from_url(url, **options)
+        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
+
+    async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The replies, errors that Redis replied among them; other errors as redis-py raises them."""
+        packed = b"".join(map(_packed, commands))
+        try:
+            return await self._exchange(packed, len(commands))
+        except (redis.ConnectionError, redis.TimeoutError, OSError):
+            # Perhaps the server had closed it while it lay idle.
+            return await self._exchange(packed, len(commands))
+
+    async def close(self) -> None:
+        await self._connection.disconnect()
+
+    async def _exchange(self, packed: bytes, replies: int) -> list[Any]:
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.send_packed_command([packed], check_health=False)
+                return [await _areply(connection) for _ in range(replies)]
+        except BaseException as error:
+            # What is still to come over it is the answer to this command, not to the next one.
+            await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise redis.TimeoutError("no answer until the deadline") from None
+            raise
+
+
 def failed(error: BaseException) -> StoreError:
     """The text of a command error names the command, never its arguments."""
     return StoreError(f"Redis failed: {type(error).__name__}: {error}")
@@ -141,6 +180,13 @@ def failed(error: BaseException) -> StoreError:
 def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+async def _areply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
     except redis.ResponseError as error:
         return error
 

@@ -130,6 +130,7 @@ class RedisNearStore:
         self._redis.close()
 
     async def aclose(self) -> None:
+        await self._reads.aclose()
         await self._redis.aclose()
 
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
