@@ -32,10 +32,10 @@ from dispatch_core.limit import (
     tiktoken_counter,
 )
 from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
-from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
+from dispatch_core.ports import Embedder, LeasingStore, Limiter, MeasuredStore, Reservation, VectorStore
 from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Prices, Stats
-from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
+from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Memory, Miss, Query, Usage
 
 __all__ = [
     "AnswersAlike",
@@ -68,7 +68,9 @@ __all__ = [
     "Limiter",
     "LimiterStats",
     "Match",
+    "MeasuredStore",
     "MemoEmbedder",
+    "Memory",
     "MemoryStore",
     "Miss",
     "MissingExtra",

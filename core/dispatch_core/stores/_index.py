@@ -79,6 +79,12 @@ class VectorIndex:
             arrays = sum(block.vectors.nbytes + block.expires.nbytes for block in self._blocks.values())
             return arrays + _PER_ID * len(self._scopes)
 
+    @property
+    def vector_bytes(self) -> int:
+        """What the vectors themselves take, without room for more."""
+        with self._lock:
+            return sum(4 * len(block.ids) * block.vectors.shape[1] for block in self._blocks.values())
+
     def check(self, scope: str, vector: Vector) -> None:
         """Raise `DimensionMismatch` for a vector that `put` would refuse."""
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -97,18 +97,19 @@ class Mirror:
                     return (epoch, rows.number(news[-1]) if news else last), read
             reply = yield from self.ask([])
 
-    def rows_of(self, reply: Reply, position: Position) -> dict[str, bytes | None]:
-        """The entries of a reply, by id, that are still so where the journal stood at the position."""
+    def still_so(self, reply: Reply, ids: Sequence[str], position: Position) -> dict[str, bytes | None]:
+        """Those of the rows that are in the reply and were the same where the journal stood at the position."""
         epoch, last = self._end(reply)
         news = reply.tail or ()
         if position != (epoch, rows.number(news[-1]) if news else last):
             return {}
         changed = {rows.as_map(line[1])[b"id"].decode() for line in news if rows.number(line) > last}
-        return {id: row for id, row in self.by_id(reply.values).items() if id not in changed}
+        return self.rows([id for id in ids if id not in changed], reply)
 
-    def by_id(self, values: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
-        start = len(self._keys.entries)
-        return {key[start:]: row for key, row in values.items() if key.startswith(self._keys.entries)}
+    def rows(self, ids: Iterable[str], reply: Reply) -> dict[str, bytes | None]:
+        """Those of the rows that are in the reply, by id; others may have asked for more."""
+        values, prefix = reply.values, self._keys.entries
+        return {id: values[prefix + id] for id in ids if prefix + id in values}
 
     def forget(self, ids: Sequence[str], position: Position) -> None:
         """The server expired or evicted them without a word in the journal."""
@@ -177,9 +178,8 @@ class Mirror:
                     written.add(id)
         read: dict[str, bytes | None] = {}
         if written:
-            read = self.by_id(
-                (yield from self.reads.read([self._keys.entries + id for id in sorted(written)])).values
-            )
+            reply = yield from self.reads.read([self._keys.entries + id for id in sorted(written)])
+            read = self.rows(written, reply)
         with self._lock:
             if epoch != self._position[0]:
                 return read

@@ -16,6 +16,7 @@ try:
     import redis.asyncio
     from redis.exceptions import RedisClusterException
 
+    from dispatch_core.stores import _redis_clients as clients
     from dispatch_core.stores._redis_clients import Address, async_like, is_cluster, pool_settings
     from dispatch_core.stores._wire import AsyncWire, Wire, failed
 except ImportError as error:  # pragma: no cover - exercised by the test of an environment without extras
@@ -105,14 +106,14 @@ class Connections:
         if self._wire is not None:
             self._wire.close()
         if self._own and self._client is not None:
-            _disconnect(self._client)
+            clients.close(self._client)
 
     async def aclose(self) -> None:
         with self._lock:
             here = self._async_clients.pop(asyncio.get_running_loop(), None)
             self._drop_ended()
         if here is not None:
-            await (here.aclose() if is_cluster(here) else here.connection_pool.disconnect())
+            await clients.aclose(here)
         self.close()
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -202,10 +203,3 @@ def _unwrapped(reply: Any) -> Any:
         [cursor] = reply[0].values()
         return cursor, reply[1]
     return reply
-
-
-def _disconnect(client: Any) -> None:
-    if is_cluster(client):
-        client.close()
-    else:
-        client.connection_pool.disconnect()

@@ -112,6 +112,29 @@ def async_like(client: Any) -> Any:
     )
 
 
+def close(client: Any) -> None:
+    """Close its connections, and those to sentinels."""
+    if is_cluster(client):
+        client.close()
+        return
+    client.connection_pool.disconnect()
+    for watching in _sentinels(client):
+        watching.connection_pool.disconnect()
+
+
+async def aclose(client: Any) -> None:
+    if is_cluster(client):
+        await client.aclose()
+        return
+    await client.connection_pool.disconnect()
+    for watching in _sentinels(client):
+        await watching.connection_pool.disconnect()
+
+
+def _sentinels(client: Any) -> list[Any]:
+    return list(getattr(getattr(client.connection_pool, "sentinel_manager", None), "sentinels", ()))
+
+
 def is_cluster(client: Any) -> bool:
     return isinstance(client, redis.cluster.RedisCluster | redis.asyncio.cluster.RedisCluster)
 

@@ -48,7 +48,7 @@ class RedisNearStore:
 
         ACL SETUSER dispatcher on >password resetkeys ~{dispatch}:* resetchannels -@all
             +get +mget +set +del +incr +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval
-            +ping +select +hello +client|setinfo +client|setname
+            +ping +select +hello
     """
 
     def __init__(
@@ -137,18 +137,22 @@ class RedisNearStore:
         mirror = self._mirror
         position, found, mismatch = mirror.look(vector, scope, limit, now)
         reply = yield from mirror.ask([id for id, _ in found])
+        ids = [id for id, _ in found]
         if mirror.nothing_since(position, reply):
-            raw = mirror.by_id(reply.values)
+            raw = mirror.rows(ids, reply)
         else:
             reached, read = yield from mirror.follow(reply)
             position, found, mismatch = mirror.look(vector, scope, limit, now)
-            raw = mirror.rows_of(reply, position) | read if position == reached else {}
-            missing = [self._keys.entries + id for id, _ in found if id not in raw]
+            ids = [id for id, _ in found]
+            raw = mirror.still_so(reply, ids, position) | read if position == reached else {}
+            missing = [id for id in ids if id not in raw]
             if missing:
-                raw |= mirror.by_id((yield from self._reads.read(missing)).values)
+                raw |= mirror.rows(
+                    missing, (yield from self._reads.read([self._keys.entries + id for id in missing]))
+                )
         if mismatch is not None:
             raise mismatch
-        entries = {id: packed.entry(id, raw[id]) for id, _ in found}
+        entries = {id: packed.entry(id, raw[id]) for id in ids}
         gone = [id for id, entry in entries.items() if entry is None]
         if gone:
             mirror.forget(gone, position)
