@@ -43,22 +43,25 @@ def free_port() -> int:
 class Server:
     """A server on a port of its own that may be stopped and started again."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, **settings: object) -> None:
         self._binary = binary(kind)
-        self._port = free_port()
+        self.port = free_port()
+        # Names of settings have dashes.
+        self._settings = {name.replace("_", "-"): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Server:
         self._dir = tempfile.TemporaryDirectory(prefix="dispatch-test-")
-        settings = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._dir.name}
+        settings = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._dir.name}
+        settings |= self._settings
         words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                pytest.fail(f"{self._binary} did not start on port {self._port}")
+                pytest.fail(f"{self._binary} did not start on port {self.port}")
             time.sleep(0.01)
         return self
 
@@ -69,10 +72,97 @@ class Server:
             self._process = None
             self._dir.cleanup()
 
+    def ask(self, *words: object) -> str:
+        return _asked(self.port, *words)
+
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as line:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as line:
                 line.sendall(b"PING\r\n")
                 return line.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class Cluster:
+    """Three nodes that share the slots; nodes have no replicas."""
+
+    def __init__(self, kind: str) -> None:
+        self.nodes = [
+            Server(kind, cluster_enabled="yes", cluster_port=free_port(), cluster_config_file="nodes.conf")
+            for _ in range(3)
+        ]
+        self.url = f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def start(self) -> Cluster:
+        for node in self.nodes:
+            node.start()
+        first, last = 0, 16_383
+        bounds = [first, 5_461, 10_923, last + 1]
+        for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+            bus = node.ask("CONFIG", "GET", "cluster-port").split()[-1]
+            self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        deadline = time.monotonic() + _PATIENCE
+        while not all(
+            "cluster_state:ok" in node.ask("CLUSTER", "INFO") and node.ask("CLUSTER", "SLOTS").count("127.0.0.1") == 3
+            for node in self.nodes
+        ):
+            if time.monotonic() > deadline:
+                self.stop()
+                pytest.fail("the nodes did not form a cluster")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+class Sentinel:
+    """One sentinel that watches a server under the name ``service``."""
+
+    def __init__(self, kind: str, watched: Server) -> None:
+        self._binary = binary(kind)
+        self._watched = watched
+        self.port = free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/service"
+
+    def start(self) -> Sentinel:
+        self._dir = tempfile.TemporaryDirectory(prefix="dispatch-test-")
+        settings = Path(self._dir.name, "sentinel.conf")
+        watch = f"sentinel monitor service 127.0.0.1 {self._watched.port} 1"
+        settings.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self._dir.name}\n{watch}\n")
+        self._process = subprocess.Popen([self._binary, settings, "--sentinel"], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + _PATIENCE
+        while "127.0.0.1" not in _asked(self.port, "SENTINEL", "get-master-addr-by-name", "service"):
+            if time.monotonic() > deadline:
+                self.stop()
+                pytest.fail("the sentinel did not start")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._dir.cleanup()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signed itself, and its key."""
+    crt, key = folder / "server.crt", folder / "server.key"
+    words = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run([*words.split(), "-keyout", key, "-out", crt], check=True, capture_output=True)
+    return crt, key
+
+
+def _asked(port: int, *words: object) -> str:
+    """What a server answers to one command, near enough as text; empty if nobody is there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as line:
+            line.sendall(" ".join(map(str, words)).encode() + b"\r\n")
+            return line.recv(65_536).decode()
+    except OSError:
+        return ""

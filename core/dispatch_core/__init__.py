@@ -41,10 +41,10 @@ if TYPE_CHECKING:
         tiktoken_counter,
     )
     from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
-    from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
+    from dispatch_core.ports import Embedder, LeasingStore, Limiter, MeasuredStore, Reservation, VectorStore
     from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
     from dispatch_core.telemetry import Prices, Stats
-    from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
+    from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Memory, Miss, Query, Usage
 else:
     # Imported when they are asked for.
     from dispatch_core import _lazy
@@ -82,7 +82,9 @@ else:
             "Limiter": "ports",
             "LimiterStats": "limit.limiter",
             "Match": "types",
+            "MeasuredStore": "ports",
             "MemoEmbedder": "embed.memo",
+            "Memory": "types",
             "MemoryStore": "stores.memory",
             "Miss": "types",
             "MissingExtra": "errors",
@@ -145,7 +147,9 @@ __all__ = [
     "Limiter",
     "LimiterStats",
     "Match",
+    "MeasuredStore",
     "MemoEmbedder",
+    "Memory",
     "MemoryStore",
     "Miss",
     "MissingExtra",

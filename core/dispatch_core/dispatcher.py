@@ -21,7 +21,7 @@ from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
 from dispatch_core.lease import Lease, Leases
-from dispatch_core.ports import Limiter, Reservation
+from dispatch_core.ports import Limiter, MeasuredStore, Reservation
 from dispatch_core.refresh import Refreshes
 from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Prices, Stats, Tally
@@ -188,7 +188,8 @@ class Dispatcher:
         self._tally.count("bypassed")
 
     def stats(self) -> Stats:
-        return self._tally.snapshot()
+        store = None if self.cache is None else self.cache.stored_in
+        return self._tally.snapshot(store.memory() if isinstance(store, MeasuredStore) else None)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait for the writes under way; False if ``timeout`` seconds did not suffice."""

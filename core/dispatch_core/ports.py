@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Usage, Vector
+from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Memory, Usage, Vector
 
 
 @runtime_checkable
@@ -99,6 +99,20 @@ class LeasingStore(Protocol):
         ...
 
     async def arelease(self, id: str, *, owner: str) -> None: ...
+
+
+@runtime_checkable
+class MeasuredStore(Protocol):
+    """What a store may offer besides: to say what its entries take."""
+
+    def memory(self, *, samples: int = 0) -> Memory:
+        """At once and from what this process knows; with ``samples`` its server or file is asked as well.
+
+        Where that is a server, it says what so many of its entries take, and the rest is reckoned from them.
+        """
+        ...
+
+    async def amemory(self, *, samples: int = 0) -> Memory: ...
 
 
 class Reservation(Protocol):

@@ -9,7 +9,7 @@ from html import escape
 
 from dispatch_core.errors import ConfigError
 from dispatch_core.interval import clopper_pearson
-from dispatch_core.types import Usage
+from dispatch_core.types import Memory, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Stats:
     ``shared`` are hits too: answers of a call that another asker of the same question had under way. ``bypassed``
     questions went past the cache. Of hits that were not served but asked all the same (a shadow, a policy that checks
     itself), ``checked`` counts those whose answer came, ``checked_wrong`` those where it was another. ``rejected``
-    hits were taken back.
+    hits were taken back. ``memory`` is what the store's entries take in this process, if the store can tell.
     """
 
     exact_hits: int = 0
@@ -58,6 +58,7 @@ class Stats:
     saved: Usage = field(default_factory=Usage)
     spent: Usage = field(default_factory=Usage)
     prices: Prices | None = None
+    memory: Memory | None = field(default=None, compare=False)
 
     @property
     def hits(self) -> int:
@@ -112,6 +113,9 @@ class Stats:
             rows["wrong hits"] = f"{share:.1%} [{low:.1%}, {high:.1%}] of {self.checked} checked"
         if self.rejected:
             rows["rejected hits"] = self.rejected
+        if self.memory is not None:
+            rows["entries"] = self.memory.entries
+            rows["memory per entry"] = f"{self.memory.per_entry / 1000:,.1f} kB"
         return rows
 
     def _repr_html_(self) -> str:
@@ -141,6 +145,6 @@ class Tally:
             if spent is not None:
                 self._spent += spent
 
-    def snapshot(self) -> Stats:
+    def snapshot(self, memory: Memory | None = None) -> Stats:
         with self._lock:
-            return Stats(**self._counts, saved=self._saved, spent=self._spent, prices=self._prices)
+            return Stats(**self._counts, saved=self._saved, spent=self._spent, prices=self._prices, memory=memory)

@@ -85,6 +85,23 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What a store's entries take, in bytes: of this process, and of a server or file where that was asked for.
+
+    ``entries`` are those that this process knows of: with a mirror of vectors, the entries that have one.
+    """
+
+    entries: int
+    process: int
+    server: int | None = None
+
+    @property
+    def per_entry(self) -> float:
+        """Bytes of this process for one entry; 0 without any."""
+        return self.process / self.entries if self.entries else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A stored entry and how close it is: ``score`` is the cosine in [−1, 1], higher is closer.
 

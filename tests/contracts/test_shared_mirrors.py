@@ -23,7 +23,7 @@ from servers import Server, free_port
 from dispatch_core import ConfigError, RedisNearStore, StoreError
 from dispatch_core._flow import Flow
 from dispatch_core.keys import digest
-from dispatch_core.stores import redisnear
+from dispatch_core.stores import _near, redisnear
 
 
 @pytest.fixture
@@ -71,13 +71,14 @@ async def test_a_mirror_that_fell_behind_the_journal_loads_all_anew(both, client
     await one.delete(digest("first"))
     for name in names:
         await one.put(made(name), EAST)
-    client.xtrim(_key(prefix, "log"), maxlen=5, approximate=False)
+    client.xtrim(_key(prefix, "nlog"), maxlen=5, approximate=False)
     assert await _found(other) == _ids("second", *names)
     assert await _found(one) == _ids("second", *names)
 
 
 async def test_a_journal_longer_than_a_page_is_read_to_its_end(both, monkeypatch):
-    monkeypatch.setattr(redisnear, "_PAGE", 7)
+    monkeypatch.setattr(_near, "_NEWS", 7)
+    monkeypatch.setattr(_near, "_PAGE", 7)
     one, other = both
     assert await _found(other) == []
     names = [f"{number}" for number in range(30)]
@@ -93,11 +94,11 @@ async def test_a_lost_journal_is_noticed(both, client, prefix):
     for name in ("a", "b"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b")
-    assert client.delete(_key(prefix, "log"))
+    assert client.delete(_key(prefix, "nlog"))
     await one.delete(digest("a"))
     assert await _found(other) == _ids("b")
     await one.put(made("c"), EAST)
-    assert client.delete(_key(prefix, "log"))
+    assert client.delete(_key(prefix, "nlog"))
     assert await _found(other) == _ids("b", "c")
 
 
@@ -106,7 +107,7 @@ async def test_a_lost_sequence_begins_a_new_epoch(both, client, prefix):
     for name in ("a", "b", "c"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b", "c")
-    assert client.delete(_key(prefix, "seq"))
+    assert client.delete(_key(prefix, "nseq"))
     await one.put(made("d"), EAST)
     await one.delete(digest("a"))
     assert await _found(other) == _ids("b", "c", "d")
@@ -118,7 +119,7 @@ async def test_entries_the_server_evicted_are_not_found(both, client, prefix):
     for name in ("a", "b"):
         await one.put(made(name), EAST)
     assert await _found(other) == _ids("a", "b")
-    assert client.delete(_key(prefix, f"e:{digest('a')}"))
+    assert client.delete(_key(prefix, f"n:{digest('a')}"))
     for store in (one, other, one):
         assert await _found(store) == _ids("b")
 
@@ -190,7 +191,7 @@ async def test_a_touch_is_one_command_and_reading_of_it_no_other(both, client):
 async def test_a_touch_moves_the_servers_own_expiry(redis_like_url, client, prefix, form):
     store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
     await store.put(made("a", expires=NOW + 6), EAST)
-    key = _key(prefix, f"e:{digest('a')}")
+    key = _key(prefix, f"n:{digest('a')}")
     for expires, milliseconds in (
         (NOW + 20.5, int(NOW * 1000) + 20_500),
         (None, -1),
@@ -213,7 +214,7 @@ async def test_what_is_rewritten_while_a_clear_is_under_way_is_judged_as_it_is_b
             except StopIteration as done:
                 removed = done.value
             else:
-                if step.args[0][0][0] == "EVAL":
+                if step.args[0][0][:2] == ("EVAL", redisnear._CHANGE):
                     store.put(made("a", tags=["other"]), EAST)
                     store.put(made("b", tags=["tag"], namespace="theirs"), EAST)
                     store.delete(digest("c"))
@@ -223,7 +224,7 @@ async def test_what_is_rewritten_while_a_clear_is_under_way_is_judged_as_it_is_b
 
 
 async def test_a_clear_longer_than_a_page_forgets_all(both, monkeypatch):
-    monkeypatch.setattr(redisnear, "_PAGE", 20)
+    monkeypatch.setattr(_near, "_PAGE", 20)
     monkeypatch.setattr(redisnear, "_DELETIONS", 7)
     one, other = both
     for number in range(100):
@@ -234,16 +235,44 @@ async def test_a_clear_longer_than_a_page_forgets_all(both, monkeypatch):
     assert await _found(one) == []
 
 
-async def test_an_entry_written_before_there_were_tags_is_read(redis_like_url, client, prefix, form):
+async def test_rows_that_are_not_of_this_version_are_no_entries(redis_like_url, client, prefix, form):
+    store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
+    await store.put(made("a"), EAST)
+    row = client.get(_key(prefix, f"n:{digest('a')}"))
+    foreign = {
+        "later": b"D2" + row[2:],
+        "cut": row[:30],
+        "short": row[:-9],
+        "empty": b"",
+        "noise": b"D1" + b"\xff" * 90,
+    }
+    for name, value in foreign.items():
+        client.set(_key(prefix, f"n:{digest(name)}"), value)
+    newcomer = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
+    for name in foreign:
+        assert await newcomer.get(digest(name), now=NOW) is None
+    for name in ("later", "cut", "empty", "noise"):
+        await newcomer.touch(digest(name), expires=NOW + 9, now=NOW)
+    assert await _found(newcomer) == _ids("a")
+    assert await newcomer.clear(tags=["tag"]) == 0
+    assert await newcomer.get(digest("a"), now=NOW) == made("a")
+    await newcomer.put(made("noise"), NORTH)
+    assert await _found(store) == _ids("a", "noise")
+    assert await newcomer.clear() == 1 + len(foreign)
+    assert client.keys(_key(prefix, "n:*")) == []
+    for each in (store, newcomer):
+        await each.target.aclose()
+
+
+async def test_rows_of_the_first_version_are_ignored_and_left(redis_like_url, client, prefix, form):
     before = {"namespace": digest("ours"), "scope": HERE, "text": b"text", "payload": b"payload", "input_tokens": 3}
-    before |= {"output_tokens": 4, "created": "1000.25", "expires": repr(NOW + 5), "vector": EAST.tobytes()}
+    before |= {"output_tokens": 4, "created": "1000.25", "expires": "", "vector": EAST.tobytes()}
     client.hset(_key(prefix, f"e:{digest('a')}"), mapping=before)
     store = Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), form)
-    assert await store.get(digest("a"), now=NOW) == made("a", expires=NOW + 5)
-    assert await _found(store) == _ids("a")
-    await store.touch(digest("a"), expires=NOW + 9, now=NOW)
-    assert await store.clear(tags=["tag"]) == 0
-    assert await store.clear(digest("ours")) == 1
+    assert await store.get(digest("a"), now=NOW) is None
+    assert await _found(store) == []
+    assert await store.clear() == 0
+    assert client.exists(_key(prefix, f"e:{digest('a')}"))
     await store.target.aclose()
 
 
@@ -320,7 +349,8 @@ def _some_calls(store: RedisNearStore, chance: random.Random) -> list[Flow[objec
 
 
 def test_callers_in_any_order_leave_mirrors_that_agree_with_the_server(redis_like_url, client, monkeypatch):
-    monkeypatch.setattr(redisnear, "_PAGE", 3)
+    monkeypatch.setattr(_near, "_NEWS", 3)
+    monkeypatch.setattr(_near, "_PAGE", 3)
     with redis.Redis.from_url(redis_like_url) as shared:
         for seed in range(40):
             chance = random.Random(seed)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from dispatch_core import ConfigError, StoreError
-from dispatch_core.limit.wire import Wire
+from dispatch_core.stores._wire import Wire
 
 _PATIENCE = 20.0
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-    from dispatch_core.limit.wire import Wire
+    from dispatch_core.stores._wire import Wire
 
 
 def _folded(script: str) -> str:
@@ -90,8 +90,8 @@ class SharedQuota:
         async_client: redis.asyncio.Redis | None = None,
     ) -> None:
         # Importing redis costs 0.1 s: only who shares a quota pays it.
-        from dispatch_core.limit import wire
         from dispatch_core.stores._redis import Connections
+        from dispatch_core.stores._wire import Wire
 
         if not isinstance(name, str) or not name:
             raise ConfigError(f"a shared quota needs a name, got {name!r}")
@@ -102,7 +102,7 @@ class SharedQuota:
         self._wire: Wire | None = None
         if isinstance(url_or_client, str):
             self._redis = Connections(url_or_client, None, async_client, timeout=timeout)
-            self._wire = wire.Wire(url_or_client, timeout=timeout)
+            self._wire = Wire(url_or_client, timeout=timeout)
         else:
             self._redis = Connections(None, url_or_client, async_client, timeout=timeout)
         # A digest, so that no name can bring braces of its own into the hash tag.
@@ -121,8 +121,6 @@ class SharedQuota:
         self._process = secrets.token_hex(8)
         self._open: dict[str, None] = {}
         self._beat_due = self._renew_due = -math.inf
-        if self._wire is not None:
-            self._wire.start_anew()
 
     def reserve(self, plans: Sequence[Plan], amounts: Sequence[float], *, horizon: float) -> Flow[Grant]:
         """Charge the amounts, one per plan, unless the call would have to wait for more than ``horizon`` seconds."""

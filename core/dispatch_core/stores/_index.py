@@ -43,6 +43,12 @@ class VectorIndex:
         with self._lock:
             return sum(block.nbytes for block in self._blocks.values())
 
+    @property
+    def vector_bytes(self) -> int:
+        """What the vectors themselves take, without room for more."""
+        with self._lock:
+            return sum(4 * len(block) * block.dims for block in self._blocks.values())
+
     def check(self, scope: str, vector: Vector) -> None:
         """Raise `DimensionMismatch` for a vector that `put` would refuse."""
         with self._lock:

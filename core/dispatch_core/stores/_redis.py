@@ -3,99 +3,150 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, step
-from dispatch_core.errors import ConfigError, MissingExtra, StoreError
+from dispatch_core.errors import ConfigError, MissingExtra
 
 try:
     import redis
     import redis.asyncio
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+    from redis.exceptions import RedisClusterException
+
+    from dispatch_core.stores import _redis_clients as clients
+    from dispatch_core.stores._redis_clients import Address, async_like, is_cluster, pool_settings
+    from dispatch_core.stores._wire import AsyncWire, Wire, failed
 except ImportError as error:  # pragma: no cover - exercised by the test of an environment without extras
     raise MissingExtra("A Redis store", "redis") from error
 
 if TYPE_CHECKING:
-    Client = redis.Redis
-    AsyncClient = redis.asyncio.Redis
+    Client = redis.Redis | redis.RedisCluster
+    AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
 Command = tuple[Any, ...]
+FAILURES = (redis.RedisError, RedisClusterException, OSError)
+_ALONE = ("MGET", "SCAN")
+"""Commands that a pipeline of a cluster's client refuses."""
 
 
 class Connections:
-    """Sends commands to one server, blocking or awaited.
+    """Sends commands to one server, one cluster or whom sentinels name, blocking or awaited.
 
     From a URL every call has a deadline of ``timeout`` seconds and one retry at once, for a pooled connection that
     the server closed meanwhile; callers beyond the pool's 50 connections wait for one, as long. A client of the
-    caller's keeps the caller's settings.
+    caller's keeps the caller's settings. On a cluster, all keys of one call must have one hash tag.
     """
 
     def __init__(
         self, url: str | None, client: Client | None, async_client: AsyncClient | None, *, timeout: float
     ) -> None:
         self._lock = threading.Lock()
-        self._async_clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
-        self._url = url
+        self._async_clients: dict[asyncio.AbstractEventLoop, Any] = {}
         self._timeout = timeout
         self._own = client is None
-        self._client = client or self._sync_client(async_client)
+        self._address = self._wire = None
+        if client is None:
+            if url is None:
+                given = "an asynchronous client alone" if async_client is not None else "nothing"
+                raise ConfigError(f"a Redis store needs a URL or a synchronous client, got {given}")
+            self._address = Address.of(url)
+        self.cluster = is_cluster(client) or (self._address is not None and self._address.kind == "cluster")
+        # Of a cluster not before it is needed: it connects at once.
+        self._client: Any = client if self._address is None else self._lazy_client(self._address)
+        if self._address is not None and self._address.kind == "server":
+            self._wire = Wire(self._address.url, timeout=timeout, bounded=True)
         self._async_client = async_client
-        for given in (self._client, async_client):
-            if given is not None and _pool_settings(given).get("decode_responses"):
+        for given_client in (self._client, async_client):
+            if given_client is not None and pool_settings(given_client).get("decode_responses"):
                 raise ConfigError("the cache stores bytes: give a Redis client with decode_responses=False")
 
     def send(self, *commands: Command) -> Flow[list[Any]]:
-        """Send commands in one round trip and return their replies; the first error of a reply is raised."""
+        """Send commands in one round trip and return their replies as redis-py parses them.
+
+        The first error of a reply is raised. A cluster's client needs round trips of their own for SCAN and MGET.
+        """
         try:
-            return (yield from step(self._send, self._asend, commands))
-        except (redis.RedisError, OSError) as error:
-            # The text of a command error names the command, never its arguments.
-            raise StoreError(f"Redis failed: {type(error).__name__}: {error}") from error
+            replies: list[Any] = yield from step(self._send, self.asend, commands)
+        except FAILURES as error:
+            raise failed(error) from error
+        return _checked(replies)
+
+    def call(self, *commands: Command) -> Flow[list[Any]]:
+        """Like `send`, by a shorter way; of replies that have several forms, the server's own may come back."""
+        try:
+            replies: list[Any] = yield from step(self.exchange, self.asend, commands)
+        except FAILURES as error:
+            raise failed(error) from error
+        return _checked(replies)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, errors that Redis replied among them; other errors as redis-py raises them."""
+        return self._send(commands) if self._wire is None else self._wire.exchange(commands)
+
+    async def asend(self, commands: Sequence[Command]) -> list[Any]:
+        """Like `exchange`, awaited."""
+        client = self._here()
+        if not _together(client, commands):
+            return [await _caught(client, command) for command in commands]
+        pipeline = client.pipeline(**_plain(client))
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    def async_wire(self) -> AsyncWire | None:
+        """A short way for the running event loop, for whoever has one round trip at a time; None if there is none."""
+        if self._address is None or self._wire is None or self._async_client is not None:
+            return None
+        return AsyncWire(self._address.url, timeout=self._timeout)
 
     def close(self) -> None:
-        if self._own:
-            self._client.connection_pool.disconnect()
+        if self._wire is not None:
+            self._wire.close()
+        if self._own and self._client is not None:
+            clients.close(self._client)
 
     async def aclose(self) -> None:
         with self._lock:
             here = self._async_clients.pop(asyncio.get_running_loop(), None)
             self._drop_ended()
         if here is not None:
-            await here.connection_pool.disconnect()
+            await clients.aclose(here)
         self.close()
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) == 1:
-            return [_raw(self._client).execute_command(*commands[0])]
-        pipeline = _raw(self._client.pipeline(transaction=False))
+        client = self._known()
+        if not _together(client, commands):
+            replies = []
+            for command in commands:
+                try:
+                    replies.append(_unwrapped(client.execute_command(*command, **_target(client, command))))
+                except redis.ResponseError as error:
+                    replies.append(error)
+            return replies
+        pipeline = client.pipeline(**_plain(client))
         for command in commands:
             pipeline.execute_command(*command)
-        return list(pipeline.execute())
+        return list(pipeline.execute(raise_on_error=False))
 
-    async def _asend(self, commands: Sequence[Command]) -> list[Any]:
-        client = _raw(self._here())
-        if len(commands) == 1:
-            return [await client.execute_command(*commands[0])]
-        pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return list(await pipeline.execute())
+    def _known(self) -> Any:
+        """The client for threads."""
+        if self._client is None and self._address is not None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._address.client(self._timeout)
+        return self._client
 
-    def _here(self) -> AsyncClient:
+    def _here(self) -> Any:
         """The asynchronous client of the running loop; its connections cannot serve another loop."""
         if self._async_client is not None:
             return self._async_client
         loop = asyncio.get_running_loop()
         client = self._async_clients.get(loop)
         if client is None:
-            client = redis.asyncio.Redis(
-                connection_pool=redis.asyncio.BlockingConnectionPool.from_url(self._url, **self._options(True))
-                if self._url
-                else _async_pool_like(self._client)
-            )
+            client = async_like(self._client) if self._address is None else self._address.async_client(self._timeout)
             with self._lock:
                 self._drop_ended()
                 self._async_clients[loop] = client
@@ -106,37 +157,49 @@ class Connections:
         for loop in [loop for loop in self._async_clients if loop.is_closed()]:
             del self._async_clients[loop]
 
-    def _sync_client(self, async_client: AsyncClient | None) -> Client:
-        if self._url is None:
-            given = "an asynchronous client alone" if async_client is not None else "nothing"
-            raise ConfigError(f"a Redis store needs a URL or a synchronous client, got {given}")
-        try:
-            pool = redis.BlockingConnectionPool.from_url(self._url, **self._options(False))
-        except ValueError as error:
-            raise ConfigError(f"not a Redis URL: {error}") from error
-        return redis.Redis(connection_pool=pool)
-
-    def _options(self, asynchronous: bool) -> dict[str, Any]:
-        retry = redis.asyncio.retry.Retry(NoBackoff(), 1) if asynchronous else Retry(NoBackoff(), 1)
-        deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), self._timeout)
-        return {**deadlines, "retry": retry}
+    def _lazy_client(self, address: Address) -> Any:
+        return None if address.kind == "cluster" else address.client(self._timeout)
 
 
-def _raw(client: Any) -> Any:
-    """redis-py types neither ``execute_command`` nor replies; both are checked where they are decoded."""
-    return client
+def _checked(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise failed(reply) from reply
+    return replies
 
 
-def _pool_settings(client: Client | AsyncClient) -> dict[str, Any]:
-    pool = getattr(client, "connection_pool", None)
-    return dict(getattr(pool, "connection_kwargs", {}))
+def _together(client: Any, commands: Sequence[Command]) -> bool:
+    """Whether the commands go through one pipeline."""
+    if len(commands) == 1:
+        return False
+    return not is_cluster(client) or not any(command[0] in _ALONE for command in commands)
 
 
-def _async_pool_like(client: Client) -> Any:
-    """A pool with the settings of a synchronous client, for callers who gave only that one."""
-    settings = _pool_settings(client)
-    for name in ("retry", "maint_notifications_config", "maint_notifications_pool_handler", "event_dispatcher"):
-        settings.pop(name, None)
-    sync_class = getattr(client.connection_pool, "connection_class", redis.Connection)
-    async_class = getattr(redis.asyncio, sync_class.__name__, redis.asyncio.Connection)
-    return redis.asyncio.BlockingConnectionPool(connection_class=async_class, **settings)
+def _plain(client: Any) -> dict[str, Any]:
+    """A cluster's pipeline is no transaction unless told so, and refuses to be told not to be."""
+    return {} if is_cluster(client) else {"transaction": False}
+
+
+async def _caught(client: Any, command: Command) -> Any:
+    if is_cluster(client):
+        await client.initialize()
+    try:
+        return _unwrapped(await client.execute_command(*command, **_target(client, command)))
+    except redis.ResponseError as error:
+        return error
+
+
+def _target(client: Any, command: Command) -> dict[str, Any]:
+    """SCAN names no key, so that a cluster's client would ask every node. All our keys lie on one."""
+    if command[0] != "SCAN" or not is_cluster(client):
+        return {}
+    pattern = command[command.index("MATCH") + 1]
+    return {"target_nodes": client.get_node_from_key(re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL))}
+
+
+def _unwrapped(reply: Any) -> Any:
+    """A cluster's client answers a SCAN with a cursor for every node it asked, here one."""
+    if isinstance(reply, tuple) and len(reply) == 2 and isinstance(reply[0], dict):
+        [cursor] = reply[0].values()
+        return cursor, reply[1]
+    return reply

@@ -1,9 +1,9 @@
 -- Change one entry and tell every mirror, in one step.
 -- KEYS: entry, sequence, journal, epoch (all in one hash slot)
 -- ARGV: operation, entry id, kept journal length, a fresh epoch name, and by operation
---   put     expiry in Unix milliseconds (0 = never), then field, value, ... of the entry
---   touch   expiry in Unix milliseconds (0 = never), the same as the entry's field, now in Unix seconds
---   del     nothing, or the namespace and the tags without which the entry is to stay
+--   put     expiry in Unix milliseconds (0 = never), then the entry's row
+--   touch   expiry in Unix milliseconds (0 = never), as the row holds it, as the journal tells it, now in Unix seconds
+--   del     nothing, or where in the row its namespace and tags begin, and the bytes there without which it is to stay
 -- Returns the number of the change in the journal; of del, how many entries it removed.
 local op, id = ARGV[1], ARGV[2]
 local line = {'op', op, 'id', id}
@@ -12,29 +12,26 @@ local removed = 0
 if op == 'put' then
   -- First of all writes, because a server that is full refuses it. Once one write has passed, it lets all others pass.
   redis.call('SET', KEYS[4], ARGV[4], 'NX')
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+  redis.call('SET', KEYS[1], ARGV[6])
   if tonumber(ARGV[5]) > 0 then
     redis.call('PEXPIREAT', KEYS[1], ARGV[5])
   end
 elseif op == 'touch' then
-  local ends = redis.call('HGET', KEYS[1], 'expires')
-  if not ends or (ends ~= '' and tonumber(ends) <= tonumber(ARGV[7])) then
+  -- The version, and when the life ends: not a number is never.
+  local head = redis.call('GETRANGE', KEYS[1], 0, 9)
+  if #head < 10 or head:sub(1, 2) ~= 'D1' or struct.unpack('<d', head, 3) <= tonumber(ARGV[8]) then
     return 0
   end
-  redis.call('HSET', KEYS[1], 'expires', ARGV[6])
+  redis.call('SETRANGE', KEYS[1], 2, ARGV[6])
   if tonumber(ARGV[5]) > 0 then
     redis.call('PEXPIREAT', KEYS[1], ARGV[5])
   else
     redis.call('PERSIST', KEYS[1])
   end
-  line[5], line[6] = 'expires', ARGV[6]
+  line[5], line[6] = 'expires', ARGV[7]
 else
-  if ARGV[5] then
-    local there = redis.call('HMGET', KEYS[1], 'namespace', 'tags')
-    if there[1] ~= ARGV[5] or (there[2] or '') ~= ARGV[6] then
-      return 0
-    end
+  if ARGV[5] and redis.call('GETRANGE', KEYS[1], ARGV[5], ARGV[5] + #ARGV[6] - 1) ~= ARGV[6] then
+    return 0
   end
   removed = redis.call('DEL', KEYS[1])
 end

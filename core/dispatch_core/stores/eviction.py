@@ -85,6 +85,11 @@ class Cap:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def bytes(self) -> int:
+        """The sum of the sizes."""
+        return self._bytes
+
     def clear(self) -> None:
         self._items: dict[str, _Item] = {}
         self._worths, self._ends = LazyHeap(), LazyHeap()

@@ -10,7 +10,10 @@ from dispatch_core.errors import ConfigError
 from dispatch_core.stores import eviction
 from dispatch_core.stores._index import VectorIndex
 from dispatch_core.stores._twins import SyncStore
-from dispatch_core.types import Entry, Match, Vector
+from dispatch_core.types import Entry, Match, Memory, Vector
+
+_PER_ENTRY = 1_000
+"""Bytes of an entry's object with its digests and numbers, and of what decides when it gives way."""
 
 
 class MemoryStore(SyncStore):
@@ -109,6 +112,14 @@ class MemoryStore(SyncStore):
             for id in ids:
                 self.delete(id)
             return len(ids)
+
+    def memory(self, *, samples: int = 0) -> Memory:
+        with self._lock:
+            texts = self._cap.bytes - self._index.vector_bytes
+            return Memory(len(self._entries), texts + _PER_ENTRY * len(self._entries) + self._index.nbytes)
+
+    async def amemory(self, *, samples: int = 0) -> Memory:
+        return self.memory(samples=samples)
 
     def close(self) -> None:
         """Nothing to release; the entries stay until the store is gone."""

@@ -17,7 +17,7 @@ from dispatch_core.stores import eviction
 from dispatch_core.stores._codec import encoded
 from dispatch_core.stores._index import VectorIndex
 from dispatch_core.stores._twins import BlockingStore
-from dispatch_core.types import Entry, Match, Vector
+from dispatch_core.types import Entry, Match, Memory, Vector
 
 _KEPT_CHANGES = 10_000
 _TRIM_EVERY = 1_000
@@ -144,6 +144,19 @@ class SQLiteStore(BlockingStore):
 
     async def arelease(self, id: str, *, owner: str) -> None:
         await self._off(self.release, id, owner=owner)
+
+    def memory(self, *, samples: int = 0) -> Memory:
+        """With ``samples`` the size of the file is told as well, without what its journal still holds."""
+        index = self._index
+        if samples < 1:
+            return Memory(len(index), index.nbytes)
+        with _wrapped("measure", self._lock):
+            [pages] = self._db.execute("PRAGMA page_count").fetchone()
+            [page] = self._db.execute("PRAGMA page_size").fetchone()
+        return Memory(len(index), index.nbytes, pages * page)
+
+    async def amemory(self, *, samples: int = 0) -> Memory:
+        return await self._off(self.memory, samples=samples)
 
     def close(self) -> None:
         with _wrapped("close", self._lock):

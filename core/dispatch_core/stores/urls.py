@@ -8,12 +8,16 @@ from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.sqlite import SQLiteStore
 
-_REDIS = ("redis://", "rediss://", "unix://")
+_REDIS = (
+    *("redis://", "rediss://", "unix://"),
+    *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
+)
 
 
 def store_from_url(url: str) -> VectorStore:
     """Make a store from ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``redis://…``,
-    ``rediss://…`` or ``unix://…``. Anything else raises `ConfigError`; no server is contacted yet.
+    ``rediss://…``, ``unix://…``, ``redis+cluster://host:port`` or ``redis+sentinel://host:port,host:port/service``
+    (the last two with TLS as ``rediss+…``). Anything else raises `ConfigError`; no server is contacted yet.
     """
     if url in ("memory:", "memory://"):
         return MemoryStore()
@@ -23,6 +27,6 @@ def store_from_url(url: str) -> VectorStore:
         return RedisNearStore(url)
     scheme = url.partition("://")[0]
     raise ConfigError(
-        f"unknown store {scheme!r}; known are memory://, sqlite:///file.db (three slashes), redis://, rediss:// and "
-        "unix://"
+        f"unknown store {scheme!r}; known are memory://, sqlite:///file.db (three slashes), redis://, rediss://, "
+        "unix://, redis+cluster:// and redis+sentinel://"
     )
