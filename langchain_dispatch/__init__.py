@@ -9,6 +9,7 @@ except ImportError as error:
 
 from langchain_dispatch.cache import SemanticCache, SemanticRedisCache
 from langchain_dispatch.chat import dispatch
+from langchain_dispatch.embedder import LangChainEmbedder
 from langchain_dispatch.rate_limiter import TokenRateLimiter
 
-__all__ = ["SemanticCache", "SemanticRedisCache", "TokenRateLimiter", "dispatch"]
+__all__ = ["LangChainEmbedder", "SemanticCache", "SemanticRedisCache", "TokenRateLimiter", "dispatch"]

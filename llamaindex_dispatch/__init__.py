@@ -7,8 +7,15 @@ except ImportError as error:
 
     raise MissingExtra("llamaindex_dispatch", "llamaindex") from error
 
+from llamaindex_dispatch.embedder import LlamaIndexEmbedder
 from llamaindex_dispatch.events import DispatchCacheHitEvent
 from llamaindex_dispatch.llm import DispatchFunctionCallingLLM, DispatchLLM
 from llamaindex_dispatch.rate_limiter import TokenRateLimiter
 
-__all__ = ["DispatchCacheHitEvent", "DispatchFunctionCallingLLM", "DispatchLLM", "TokenRateLimiter"]
+__all__ = [
+    "DispatchCacheHitEvent",
+    "DispatchFunctionCallingLLM",
+    "DispatchLLM",
+    "LlamaIndexEmbedder",
+    "TokenRateLimiter",
+]

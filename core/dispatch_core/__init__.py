@@ -7,7 +7,14 @@ from dispatch_core.consensus import Consensus
 from dispatch_core.curve import Curve
 from dispatch_core.dispatcher import Dispatcher, Ticket
 from dispatch_core.eligible import Eligibility, Rule
-from dispatch_core.embed import HashingEmbedder, MemoEmbedder, SentenceTransformerEmbedder
+from dispatch_core.embed import (
+    BatchingEmbedder,
+    HashingEmbedder,
+    MemoEmbedder,
+    OpenAIEmbedder,
+    RedisMemoEmbedder,
+    SentenceTransformerEmbedder,
+)
 from dispatch_core.errors import (
     ConfigError,
     DimensionMismatch,
@@ -39,6 +46,7 @@ from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Mis
 
 __all__ = [
     "AnswersAlike",
+    "BatchingEmbedder",
     "Bound",
     "ConfigError",
     "Consensus",
@@ -72,10 +80,12 @@ __all__ = [
     "MemoryStore",
     "Miss",
     "MissingExtra",
+    "OpenAIEmbedder",
     "Policy",
     "Prices",
     "Profile",
     "Query",
+    "RedisMemoEmbedder",
     "RedisNearStore",
     "Refusal",
     "RequestTooLarge",
