@@ -21,9 +21,9 @@ class LangChainEmbedder(AdaptedEmbedder):
     """Any LangChain `Embeddings`. Its vectors are scaled to unit length; its dimensions are learned by one call.
 
     All that a cache compares are questions: with models that embed queries and documents differently, every text is
-    embedded as a ``side="query"``, one call for each. ``"document"`` embeds many texts in a call and uses the store of
-    a `CacheBackedEmbeddings`; right for symmetric models. ``model`` names the vector space; without it, it is made of
-    the class and all settings that may change a vector. ``max_tokens`` is the encoder's window, by default what the
+    embedded as a ``side="query"``, one call for each. ``"document"`` embeds many texts in a call, and uses the store
+    of a `CacheBackedEmbeddings`; right for symmetric models. ``model`` names the vector space; without it, it is made
+    of the class and all settings that may change a vector. ``max_tokens`` is the window, by default what the
     model says, or 512: texts that are longer by a byte-based estimate are matched exactly.
     """
 
@@ -73,10 +73,8 @@ def _space(embeddings: Embeddings) -> str:
         # A cache in front changes no vector.
         return _space(inner)
     fields = type(embeddings).model_fields if isinstance(embeddings, BaseModel) else vars(embeddings)
-    settings = {name: getattr(embeddings, name, None) for name in fields}
-    for name, value in settings.items():
-        if isinstance(value, Embeddings):
-            settings[name] = _space(value)
-    name = next((settings.pop(name) for name in _NAMES if isinstance(settings.get(name), str)), "")
-    size = next((settings.pop(name) for name in _DIMENSIONS if isinstance(settings.get(name), int)), None)
-    return space_of(f"langchain:{type(embeddings).__name__}", name, size, settings)
+    values: dict[str, Any] = {name: getattr(embeddings, name, None) for name in fields}
+    settings = {name: _space(value) if isinstance(value, Embeddings) else value for name, value in values.items()}
+    model = next((settings.pop(name) for name in _NAMES if isinstance(settings.get(name), str)), "")
+    size: Any = next((settings.pop(name) for name in _DIMENSIONS if isinstance(settings.get(name), int)), None)
+    return space_of(f"langchain:{type(embeddings).__name__}", str(model), size, settings)

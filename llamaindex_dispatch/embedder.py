@@ -14,7 +14,7 @@ _SMALL_WINDOW = 512
 
 
 class LlamaIndexEmbedder(AdaptedEmbedder):
-    """Any `BaseEmbedding`, such as ``Settings.embed_model``: ``SemanticCache(LlamaIndexEmbedder(embed_model), store)``.
+    """Any `BaseEmbedding`: ``SemanticCache(LlamaIndexEmbedder(Settings.embed_model), store)``.
 
     All that a cache compares are questions: every text is embedded as a query, also by models that embed queries and
     documents differently. The model's own callbacks, events, cache and rate limiter apply. Its vectors are scaled to

@@ -34,11 +34,11 @@ def space_of(kind: str, name: str, dimensions: int | None, settings: Mapping[str
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    for name, value in settings.items():
+    for name, given in settings.items():
         if name.startswith("_") or any(part in name.casefold() for part in _IRRELEVANT):
             continue
-        if isinstance(value, Mapping):
-            value = _relevant({str(key): inner for key, inner in value.items()})
+        nested = isinstance(given, Mapping)
+        value = _relevant({str(key): inner for key, inner in given.items()}) if nested else given
         # What is off or empty is left out: a new version's new switches, off at first, change no name.
         if _plain(value) and value:
             kept[name] = value
