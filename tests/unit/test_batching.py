@@ -223,7 +223,6 @@ def test_settings_that_cannot_work_are_refused(settings):
         BatchingEmbedder(HashingEmbedder(), **settings)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_batches_anew_while_the_parent_is_busy(gated):
     askers = Askers(BatchingEmbedder(gated), "sync")
