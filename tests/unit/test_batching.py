@@ -199,9 +199,10 @@ async def test_who_is_cancelled_disturbs_nobody_and_is_not_embedded(gated):
 
 def test_several_calls_may_be_under_way(gated, form):
     askers = Askers(BatchingEmbedder(gated, calls=2), form)
-    asked = [askers.ask("a"), askers.ask("b")]
-    gated.wait_busy()
-    gated.wait_busy()
+    asked = []
+    for text in "ab":
+        asked.append(askers.ask(text))
+        gated.wait_busy()
     waits = askers.queue("c")
     gated.let()
     for one, text in zip((*asked, waits), "abc", strict=True):
