@@ -12,6 +12,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from langchain_dispatch.cache import SemanticCache, SemanticRedisCache
     from langchain_dispatch.chat import dispatch
+    from langchain_dispatch.embedder import LangChainEmbedder
     from langchain_dispatch.rate_limiter import TokenRateLimiter
 else:
     # Imported when they are asked for.
@@ -20,6 +21,7 @@ else:
     __getattr__, __dir__ = _lazy.names_of(
         __name__,
         {
+            "LangChainEmbedder": "embedder",
             "SemanticCache": "cache",
             "SemanticRedisCache": "cache",
             "TokenRateLimiter": "rate_limiter",
@@ -27,4 +29,10 @@ else:
         },
     )
 
-__all__ = ["SemanticCache", "SemanticRedisCache", "TokenRateLimiter", "dispatch"]
+__all__ = [
+    "LangChainEmbedder",
+    "SemanticCache",
+    "SemanticRedisCache",
+    "TokenRateLimiter",
+    "dispatch",
+]

@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from typing import Any, Literal
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
+from pydantic import BaseModel
 
-from dispatch_core import ConfigError, Embedder, EmbeddingError, Fit, MemoEmbedder, default_embedder
-from dispatch_core.types import Matrix
+from dispatch_core import ConfigError, Embedder, MemoEmbedder, default_embedder
+from dispatch_core.embed._adapted import AdaptedEmbedder
+from dispatch_core.embed._space import space_of
 
-_BYTES_PER_TOKEN = 4
+_SMALL_WINDOW = 512
+_NAMES = ("model", "model_name", "model_id", "repo_id")
+_DIMENSIONS = ("dimensions", "output_dimensionality", "truncate_dim")
 
 
-class LangChainEmbedder:
+class LangChainEmbedder(AdaptedEmbedder):
     """Any LangChain `Embeddings`. Its vectors are scaled to unit length; its dimensions are learned by one call.
 
-    ``max_tokens`` is the encoder's window, which LangChain does not know: texts that are longer by a byte-based
-    estimate are matched exactly.
+    All that a cache compares are questions: with models that embed queries and documents differently, every text is
+    embedded as a ``side="query"``, one call for each. ``"document"`` embeds many texts in a call, and uses the store
+    of a `CacheBackedEmbeddings`; right for symmetric models. ``model`` names the vector space; without it, it is made
+    of the class and all settings that may change a vector. ``max_tokens`` is the window, by default what the
+    model says, or 512: texts that are longer by a byte-based estimate are matched exactly.
     """
 
-    def __init__(self, embeddings: Embeddings, *, model: str | None = None, max_tokens: int = 512) -> None:
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        side: Literal["query", "document"] = "query",
+    ) -> None:
+        if side not in ("query", "document"):
+            raise ConfigError(f"side is 'query' or 'document', got {side!r}")
         self._embeddings = embeddings
-        name = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None) or ""
-        self.model = model or f"langchain:{type(embeddings).__name__}:{name}"
-        self.max_tokens = max_tokens
+        self._side = side
+        window = max_tokens or getattr(embeddings, "embedding_ctx_length", None)
+        named = model or _space(embeddings) + ("" if side == "query" else f":{side}")
+        super().__init__(named, window if isinstance(window, int) else _SMALL_WINDOW)
 
-    @cached_property
-    def dims(self) -> int:
-        return int(self.embed(["dimensions"]).shape[1])
+    def _ask(self, texts: list[str]) -> Any:
+        if self._side == "document":
+            return self._embeddings.embed_documents(texts)
+        return [self._embeddings.embed_query(text) for text in texts]
 
-    def embed(self, texts: Sequence[str]) -> Matrix:
-        """Return shape ``(len(texts), dims)``, float32, unit rows."""
-        try:
-            return _unit(self._embeddings.embed_documents(list(texts)))
-        except Exception as error:
-            raise EmbeddingError(f"{self.model} could not embed {len(texts)} texts") from error
-
-    async def aembed(self, texts: Sequence[str]) -> Matrix:
-        try:
-            return _unit(await self._embeddings.aembed_documents(list(texts)))
-        except Exception as error:
-            raise EmbeddingError(f"{self.model} could not embed {len(texts)} texts") from error
-
-    def fit(self, text: str) -> Fit:
-        return Fit(tokens=len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN + 2)
-
-    async def afit(self, text: str) -> Fit:
-        return self.fit(text)
+    async def _aask(self, texts: list[str]) -> Any:
+        if self._side == "document":
+            return await self._embeddings.aembed_documents(texts)
+        return [await self._embeddings.aembed_query(text) for text in texts]
 
 
 def as_embedder(given: Embedder | Embeddings | str | None) -> Embedder:
@@ -64,7 +66,14 @@ def as_embedder(given: Embedder | Embeddings | str | None) -> Embedder:
     return given
 
 
-def _unit(rows: Sequence[Sequence[float]]) -> Matrix:
-    matrix = np.asarray(rows, dtype=np.float32)
-    norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
-    return (matrix / np.where(norms == 0, 1, norms)).astype(np.float32)
+def _space(embeddings: Embeddings) -> str:
+    inner = getattr(embeddings, "underlying_embeddings", None)
+    if isinstance(inner, Embeddings):
+        # A cache in front changes no vector.
+        return _space(inner)
+    fields = type(embeddings).model_fields if isinstance(embeddings, BaseModel) else vars(embeddings)
+    values: dict[str, Any] = {name: getattr(embeddings, name, None) for name in fields}
+    settings = {name: _space(value) if isinstance(value, Embeddings) else value for name, value in values.items()}
+    model = next((settings.pop(name) for name in _NAMES if isinstance(settings.get(name), str)), "")
+    size: Any = next((settings.pop(name) for name in _DIMENSIONS if isinstance(settings.get(name), int)), None)
+    return space_of(f"langchain:{type(embeddings).__name__}", str(model), size, settings)

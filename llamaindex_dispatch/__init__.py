@@ -10,6 +10,7 @@ except ImportError as error:
     raise MissingExtra("llamaindex_dispatch", "llamaindex") from error
 
 if TYPE_CHECKING:
+    from llamaindex_dispatch.embedder import LlamaIndexEmbedder
     from llamaindex_dispatch.events import DispatchCacheHitEvent
     from llamaindex_dispatch.llm import DispatchFunctionCallingLLM, DispatchLLM
     from llamaindex_dispatch.rate_limiter import TokenRateLimiter
@@ -23,8 +24,15 @@ else:
             "DispatchCacheHitEvent": "events",
             "DispatchFunctionCallingLLM": "llm",
             "DispatchLLM": "llm",
+            "LlamaIndexEmbedder": "embedder",
             "TokenRateLimiter": "rate_limiter",
         },
     )
 
-__all__ = ["DispatchCacheHitEvent", "DispatchFunctionCallingLLM", "DispatchLLM", "TokenRateLimiter"]
+__all__ = [
+    "DispatchCacheHitEvent",
+    "DispatchFunctionCallingLLM",
+    "DispatchLLM",
+    "LlamaIndexEmbedder",
+    "TokenRateLimiter",
+]

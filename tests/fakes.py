@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dispatch_core import Cost, Entry, Feedback, HashingEmbedder, Match, MemoryStore, Usage
+from dispatch_core import Cost, Entry, Feedback, Fit, HashingEmbedder, Match, MemoryStore, Usage
 from dispatch_core.keys import digest
 from dispatch_core.stores._twins import SyncStore
 from dispatch_core.types import Matrix, Vector
@@ -70,6 +70,7 @@ class CountingEmbedder(HashingEmbedder):
     def __init__(self, dims: int = 256) -> None:
         super().__init__(dims)
         self.calls: list[list[str]] = []
+        self.fitted: list[str] = []
         self.error: Exception | None = None
         self.answer: Matrix | None = None
 
@@ -82,6 +83,10 @@ class CountingEmbedder(HashingEmbedder):
         if self.error is not None:
             raise self.error
         return super().embed(texts) if self.answer is None else self.answer
+
+    def fit(self, text: str) -> Fit:
+        self.fitted.append(text)
+        return super().fit(text)
 
 
 class FlakyStore(SyncStore):

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from dispatch_core.dispatcher import Dispatcher, Ticket
     from dispatch_core.eligible import Eligibility, Rule
     from dispatch_core.embed import (
+        BatchingEmbedder,
         HashingEmbedder,
         MemoEmbedder,
         OnnxEmbedder,
+        OpenAIEmbedder,
+        RedisMemoEmbedder,
         SentenceTransformerEmbedder,
         default_embedder,
     )
@@ -53,6 +56,7 @@ else:
         __name__,
         {
             "AnswersAlike": "alike",
+            "BatchingEmbedder": "embed.batching",
             "Bound": "bounded",
             "ConfigError": "errors",
             "Consensus": "consensus",
@@ -89,10 +93,12 @@ else:
             "Miss": "types",
             "MissingExtra": "errors",
             "OnnxEmbedder": "embed.onnx",
+            "OpenAIEmbedder": "embed.openai",
             "Policy": "policy",
             "Prices": "telemetry",
             "Profile": "limit.profile",
             "Query": "types",
+            "RedisMemoEmbedder": "embed.redismemo",
             "RedisNearStore": "stores.redisnear",
             "Refusal": "limit.verdict",
             "RequestTooLarge": "errors",
@@ -118,6 +124,7 @@ else:
 
 __all__ = [
     "AnswersAlike",
+    "BatchingEmbedder",
     "Bound",
     "ConfigError",
     "Consensus",
@@ -154,10 +161,12 @@ __all__ = [
     "Miss",
     "MissingExtra",
     "OnnxEmbedder",
+    "OpenAIEmbedder",
     "Policy",
     "Prices",
     "Profile",
     "Query",
+    "RedisMemoEmbedder",
     "RedisNearStore",
     "Refusal",
     "RequestTooLarge",

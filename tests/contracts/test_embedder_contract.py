@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import FORMS, CountingEmbedder, Either, in_another_process
+from framework_embedders import HashingEmbedding, HashingEmbeddings
 
 from dispatch_core import (
+    BatchingEmbedder,
     ConfigError,
     Embedder,
     EmbeddingError,
     Fit,
     HashingEmbedder,
     MemoEmbedder,
+    OpenAIEmbedder,
+    RedisMemoEmbedder,
     SentenceTransformerEmbedder,
+    TokenLimiter,
 )
+from dispatch_core.simulate import Simulator, SimulatorConfig
+from langchain_dispatch import LangChainEmbedder
+from llamaindex_dispatch import LlamaIndexEmbedder
 
 TEXTS = {
     "plain": "How do I reset my password?",
@@ -32,11 +42,43 @@ TEXTS = {
 }
 
 
-@pytest.fixture(params=["hashing", "memo", "minilm"])
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    if request.param == "minilm":
-        return request.getfixturevalue("minilm")
-    return HashingEmbedder() if request.param == "hashing" else MemoEmbedder(HashingEmbedder(64))
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorConfig(latency=0.0)) as running:
+        yield running
+
+
+MADE: dict[str, Callable[[pytest.FixtureRequest], Embedder]] = {
+    "hashing": lambda request: HashingEmbedder(),
+    "memo": lambda request: MemoEmbedder(HashingEmbedder(64)),
+    "minilm": lambda request: request.getfixturevalue("minilm"),
+    "openai": lambda request: OpenAIEmbedder(base_url=request.getfixturevalue("simulator").url, api_key="any"),
+    "openai, short": lambda request: OpenAIEmbedder(
+        base_url=request.getfixturevalue("simulator").url,
+        api_key="any",
+        dimensions=256,
+        limiter=TokenLimiter(rpm=1e6),
+    ),
+    "compatible": lambda request: OpenAIEmbedder(
+        "some-model", base_url=request.getfixturevalue("simulator").url, api_key="any", max_tokens=512
+    ),
+    "batching": lambda request: BatchingEmbedder(HashingEmbedder(64), max_batch=4),
+    "batching minilm": lambda request: BatchingEmbedder(request.getfixturevalue("minilm")),
+    "redis memo": lambda request: RedisMemoEmbedder(
+        HashingEmbedder(64), request.getfixturevalue("valkey_url"), prefix=uuid.uuid4().hex, timeout=20
+    ),
+    "langchain": lambda request: LangChainEmbedder(HashingEmbeddings()),
+    "langchain, documents": lambda request: LangChainEmbedder(HashingEmbeddings(), side="document"),
+    "llamaindex": lambda request: LlamaIndexEmbedder(HashingEmbedding()),
+}
+
+
+@pytest.fixture(params=MADE)
+async def embedder(request: pytest.FixtureRequest) -> AsyncIterator[Embedder]:
+    made = MADE[request.param](request)
+    yield made
+    if hasattr(made, "aclose"):
+        await made.aclose()
 
 
 @pytest.fixture(params=FORMS)
@@ -89,10 +131,10 @@ async def test_a_nearer_text_scores_higher(either):
 
 
 async def test_fit_counts_the_tokens_before_truncation(either):
-    short, long = await either.fit("one two three"), await either.fit("one two three " * 2_000)
+    short, long = await either.fit("one two three"), await either.fit("one two three " * 4_000)
     assert 3 <= short.tokens <= 5
     assert short.unknown == 0
-    assert long.tokens >= 6_000 > either.target.max_tokens
+    assert long.tokens >= 10_000 > either.target.max_tokens
 
 
 def test_callers_in_many_loops_get_the_same(embedder):
@@ -101,6 +143,8 @@ def test_callers_in_many_loops_get_the_same(embedder):
     async def ask() -> None:
         for rows in await asyncio.gather(*(embedder.aembed(["a text"]) for _ in range(4))):
             assert np.array_equal(rows, expected)
+        if hasattr(embedder, "aclose"):
+            await embedder.aclose()
 
     for _ in range(2):
         asyncio.run(ask())
@@ -160,6 +204,13 @@ async def test_nobody_can_change_what_a_memo_remembers(form):
 def test_a_memo_needs_room_for_one():
     with pytest.raises(ConfigError):
         MemoEmbedder(HashingEmbedder(), size=0)
+
+
+async def test_a_memo_remembers_how_a_text_fits(form):
+    counting = CountingEmbedder()
+    memo = Either(MemoEmbedder(counting), form)
+    assert await memo.fit("a text") == await memo.fit("a text") == counting.fit("a text")
+    assert counting.fitted == ["a text", "a text"]
 
 
 # sentence-transformers

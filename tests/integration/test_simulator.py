@@ -330,7 +330,7 @@ def test_the_sdk_raises_its_own_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="messages"):
         client.chat.completions.create(model="m", messages=[])
     with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="m", input="text")
+        client.moderations.create(model="m", input="text")
 
 
 def test_a_wrong_method_is_an_error_in_the_shape_of_the_api(simulator: Simulator) -> None:

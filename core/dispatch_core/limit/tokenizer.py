@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,31 @@ def tiktoken_counter(model: str = "gpt-4o") -> Callable[[str], int]:
     return count
 
 
+def counter_at_hand(model: str) -> Callable[[str], int] | None:
+    """The counter of ``model`` if tiktoken knows it and its vocabulary is here already; None if it is to be
+    downloaded first."""
+    if find_spec("tiktoken") is None:
+        return None
+    import tiktoken
+
+    try:
+        name = tiktoken.encoding_name_for_model(model)
+    except KeyError:
+        return None
+    return tiktoken_counter(model) if _at_hand(name) else None
+
+
+def _at_hand(encoding: str) -> bool:
+    """Will tiktoken load it without asking a network?"""
+    from tiktoken import registry
+
+    if encoding in registry.ENCODINGS or _bundled_folder(encoding) is not None:
+        return True
+    own = str(Path(tempfile.gettempdir(), "data-gym-cache"))
+    folder = next((os.environ[name] for name in _CHOSEN if name in os.environ), own)
+    return bool(folder) and encoding in _VOCABULARIES and Path(folder, _file_of(encoding)).is_file()
+
+
 def _loaded(model: str) -> Encoding:
     try:
         import tiktoken
@@ -59,7 +85,7 @@ def _loaded(model: str) -> Encoding:
 @contextmanager
 def _bundled(encoding: str) -> Iterator[None]:
     """Let tiktoken read the vocabulary that llama-index ships, for this load only; the caller holds the lock."""
-    folder = None if any(name in os.environ for name in _CHOSEN) else _folder_with(encoding)
+    folder = _bundled_folder(encoding)
     if folder is None:
         yield
         return
@@ -70,17 +96,22 @@ def _bundled(encoding: str) -> Iterator[None]:
         os.environ.pop(_CHOSEN[0], None)
 
 
-def _folder_with(encoding: str) -> Path | None:
-    """Only a folder that has the file: into any other, tiktoken would write its download."""
-    if encoding not in _VOCABULARIES:
+def _bundled_folder(encoding: str) -> Path | None:
+    """Only a folder that has the file: into any other, tiktoken would write its download. A folder that the user
+    chose goes before."""
+    if encoding not in _VOCABULARIES or any(name in os.environ for name in _CHOSEN):
         return None
     try:
         spec = find_spec("llama_index")
     except (ImportError, ValueError):
         return None
-    source = _SOURCE.format(_VOCABULARIES[encoding])
-    file = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     folders = (
         Path(at, "core", "_static", "tiktoken_cache") for at in (spec and spec.submodule_search_locations) or ()
     )
-    return next((folder for folder in folders if (folder / file).is_file()), None)
+    return next((folder for folder in folders if (folder / _file_of(encoding)).is_file()), None)
+
+
+def _file_of(encoding: str) -> str:
+    """The name under which tiktoken keeps a vocabulary."""
+    source = _SOURCE.format(_VOCABULARIES[encoding])
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

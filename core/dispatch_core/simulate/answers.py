@@ -92,9 +92,12 @@ class AnswerBook:
 
     def group_of(self, prompt: str) -> str:
         """The meaning group of the question in `prompt`."""
-        question = normal(self.question_in(prompt))
-        known = self._groups.get(question)
-        return known if known is not None else f"u{digest(question)}"
+        known = self.listed(prompt)
+        return known if known is not None else f"u{digest(normal(self.question_in(prompt)))}"
+
+    def listed(self, prompt: str) -> str | None:
+        """The meaning group of the question in `prompt`; None if nobody listed it."""
+        return self._groups.get(normal(self.question_in(prompt)))
 
     def answer(self, group: str) -> str:
         """The right answer for `group`: from the file, or made from the group's name (20 to 80 tokens)."""

@@ -15,7 +15,7 @@ CLIENT_GONE = 499
 class Stats:
     """A snapshot since the start or the last reset.
 
-    ``requests`` counts every chat request, malformed ones included; tokens are those of requests that are
+    ``requests`` counts every request to a model, malformed ones included; tokens are those of requests that are
     done, as far as they were produced; ``by_status`` counts requests that are done.
     """
 

@@ -16,11 +16,12 @@ from aiohttp import web
 from dispatch_core.simulate import reply as wire
 from dispatch_core.simulate.answers import AnswerBook
 from dispatch_core.simulate.config import SimulatorConfig
+from dispatch_core.simulate.embeddings import embedding_list, parse_embedding, vectors
 from dispatch_core.simulate.ledger import CLIENT_GONE, Ledger, Stats, Tally
-from dispatch_core.simulate.quota import Quota, Rejection
+from dispatch_core.simulate.quota import Admission, Quota, Rejection
 from dispatch_core.simulate.reply import Reply
 from dispatch_core.simulate.request import ApiError, ChatRequest, parse_chat
-from dispatch_core.simulate.text import Pace, draw_pace, split
+from dispatch_core.simulate.text import Pace, draw_embedding_time, draw_pace, split
 
 MAX_BODY = 8 * 1024 * 1024
 GROUP_HEADER = "x-simulated-group"
@@ -57,6 +58,7 @@ class Provider:
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[speak_json])
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/health", self.health)
         app.router.add_get("/stats", self.stats)
@@ -88,12 +90,20 @@ class Provider:
         return web.json_response(wire.models(self._config.models, self._created))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._chat)
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._embed)
+
+    async def _counted(
+        self, request: web.Request, handle: Callable[[web.Request, Tally], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         tally = self._ledger.arrive()
         status = CLIENT_GONE
         try:
-            response = await self._chat(request, tally)
-            status = response.status
-            return response
+            answer = await handle(request, tally)
+            status = answer.status
+            return answer
         except ApiError as error:
             status = error.status
             raise
@@ -115,25 +125,44 @@ class Provider:
         chat = parse_chat(await request.read())
         reply = wire.compose(chat, self._book)
         quota, now = self._quota, time.monotonic()
-        verdict = quota.admit(chat.reserved, now)
-        levels = quota.levels(now)
-        if isinstance(verdict, Rejection):
-            raise wire.refusal(verdict, chat.model, levels)
-        self._ledger.admit(tally)
+        admission, headers = self._admitted(chat.reserved, chat.model, tally, now)
         delivery = Delivery(
             chat=chat,
             reply=reply,
             pace=draw_pace(chat.prompt, seed=self._config.seed, scale=self._config.latency),
             identity=f"chatcmpl-{self._created:x}{next(self._numbers):08x}",
             created=int(time.time()),
-            headers={**wire.limit_headers(levels), GROUP_HEADER: _header_safe(reply.group)},
+            headers={**headers, GROUP_HEADER: _header_safe(reply.group)},
             start=now,
         )
         try:
             return await (_stream(request, delivery) if chat.stream else _whole(delivery))
         finally:
-            quota.settle(verdict, chat.prompt_tokens + delivery.produced, time.monotonic())
+            quota.settle(admission, chat.prompt_tokens + delivery.produced, time.monotonic())
             self._ledger.settle(tally, chat.prompt_tokens, delivery.produced)
+
+    async def _embed(self, request: web.Request, tally: Tally) -> web.StreamResponse:
+        self._authorise(request)
+        wanted = parse_embedding(await request.read())
+        now = time.monotonic()
+        _, headers = self._admitted(wanted.tokens, wanted.model, tally, now)
+        try:
+            seed, scale = self._config.seed, self._config.latency
+            took = draw_embedding_time("\n".join(wanted.texts), wanted.tokens, seed=seed, scale=scale)
+            body = embedding_list(wanted, vectors(wanted, self._book))
+            await asyncio.sleep(max(0.0, now + took - time.monotonic()))
+            return web.json_response(body, headers=headers)
+        finally:
+            self._ledger.settle(tally, wanted.tokens, 0)
+
+    def _admitted(self, tokens: int, model: str, tally: Tally, now: float) -> tuple[Admission, dict[str, str]]:
+        """What the quota charged, and the headers that tell where it stands. Raises the 429 of a refusal."""
+        verdict = self._quota.admit(tokens, now)
+        levels = self._quota.levels(now)
+        if isinstance(verdict, Rejection):
+            raise wire.refusal(verdict, model, levels)
+        self._ledger.admit(tally)
+        return verdict, wire.limit_headers(levels)
 
     def _authorise(self, request: web.Request) -> None:
         if not self._config.require_key:
