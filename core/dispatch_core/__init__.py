@@ -33,7 +33,16 @@ from dispatch_core.limit import (
 )
 from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
 from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
-from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
+from dispatch_core.stores import (
+    MemoryStore,
+    RedisAutoStore,
+    RediSearchStore,
+    RedisNearStore,
+    SQLiteStore,
+    VectorSetStore,
+    redis_store,
+    store_from_url,
+)
 from dispatch_core.telemetry import Prices, Stats
 from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
 
@@ -76,6 +85,8 @@ __all__ = [
     "Prices",
     "Profile",
     "Query",
+    "RediSearchStore",
+    "RedisAutoStore",
     "RedisNearStore",
     "Refusal",
     "RequestTooLarge",
@@ -91,8 +102,10 @@ __all__ = [
     "TokenEstimator",
     "TokenLimiter",
     "Usage",
+    "VectorSetStore",
     "VectorStore",
     "Verdict",
+    "redis_store",
     "store_from_url",
     "tiktoken_counter",
 ]
