@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import Either, unit
+from redisearch_double import DoubleStore
 from servers import REDIS_8, REDIS_LIKE, REDISEARCH_URL
 
 from dispatch_core import (
@@ -49,7 +50,8 @@ SHARED = [
     "sqlite",
     *(f"near on {kind}" for kind in (*REDIS_LIKE, *REDIS_8)),
     *(f"{index} on {kind}" for kind in REDIS_8 for index in ("vectorset", "auto")),
-    *(["redisearch on redisearch"] if REDISEARCH_URL else []),
+    "double on valkey",
+    *(["redisearch on redisearch", "auto on redisearch"] if REDISEARCH_URL else []),
 ]
 """Kinds of places that several stores may share: a file, or an index on a server."""
 
@@ -57,6 +59,7 @@ _INDEXES: dict[str, Callable[..., Any]] = {
     "near": RedisNearStore,
     "vectorset": VectorSetStore,
     "redisearch": RediSearchStore,
+    "double": DoubleStore,
     "auto": RedisAutoStore,
 }
 

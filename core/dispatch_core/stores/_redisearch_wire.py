@@ -86,9 +86,11 @@ def cosine(row: dict[bytes, Any]) -> float:
 def hits(reply: Any) -> list[Hit]:
     """The entries of a reply to FT.SEARCH, a list (RESP2) or a map (RESP3).
 
-    One that expired or was deleted while the search ran has no fields, or not even a key: it is left out.
+    One that expired or was deleted while the search ran has no fields, in some versions only what the search
+    computed, or not even a key: it is left out.
     """
-    return [(_bytes(key), _row(row)) for key, row in _results(reply) if key is not None and row]
+    found = [(_bytes(key), _row(row)) for key, row in _results(reply) if key is not None and row]
+    return [(key, row) for key, row in found if b"namespace" in row]
 
 
 def size(reply: Any) -> int:
