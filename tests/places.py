@@ -54,6 +54,8 @@ SHARED = [
     *(["redisearch on redisearch", "auto on redisearch"] if REDISEARCH_URL else []),
 ]
 """Kinds of places that several stores may share: a file, or an index on a server."""
+SLOW = {"double on valkey"}
+"""Looks at every entry in every search."""
 
 _INDEXES: dict[str, Callable[..., Any]] = {
     "near": RedisNearStore,

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 from fakes import FORMS, Either
-from places import SHARED, Place, place_of
+from places import SHARED, SLOW, Place, place_of
 
 
 @pytest.fixture(params=["memory", *SHARED])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=[kind for kind in ("memory", *SHARED) if kind not in SLOW])
+def crowded(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place for a thousand entries."""
     return place_of(request.param, request, tmp_path)
 
 

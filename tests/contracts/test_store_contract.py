@@ -260,8 +260,8 @@ def _circle(count: int) -> list[np.ndarray]:
     return [unit(math.cos(math.tau * n / count), math.sin(math.tau * n / count), 0) for n in range(count)]
 
 
-async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(place):
-    store = place.open()
+async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(crowded):
+    store = crowded.open()
     vectors = _circle(1_000)
 
     def work(number: int) -> str:
@@ -279,8 +279,8 @@ async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(place):
     store.close()
 
 
-async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(place):
-    store = place.open()
+async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(crowded):
+    store = crowded.open()
     vectors = _circle(1_000)
 
     async def work(number: int) -> str:
