@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_core._flow import Flow, step
 from dispatch_core.errors import StoreError
 from dispatch_core.stores import _redisearch_wire as wire
-from dispatch_core.stores._redis_store import FlowStore
+from dispatch_core.stores._redis_store import FlowStore, RedisStore
 from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.vectorset import VectorSetStore
@@ -49,8 +49,9 @@ class RedisAutoStore(FlowStore):
 
         def made(kind: type[_Store]) -> _Store:
             store = kind(url, client=client, async_client=async_client, prefix=prefix, timeout=timeout)
-            # What asked is used on: no connection of the store's own was opened yet, and none will be.
-            store._redis = self._redis
+            if isinstance(store, RedisStore):
+                # What asked is used on: no connection of the store's own was opened yet, and none will be.
+                store._redis = self._redis
             return store
 
         self._made = made
@@ -62,9 +63,13 @@ class RedisAutoStore(FlowStore):
 
     def close(self) -> None:
         self._redis.close()
+        if self._chosen is not None:
+            self._chosen.close()
 
     async def aclose(self) -> None:
         await self._redis.aclose()
+        if self._chosen is not None:
+            await self._chosen.aclose()
 
     def _get(self, id: str, now: float) -> Flow[Entry | None]:
         store = yield from self._store()
