@@ -12,6 +12,7 @@ demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table
 	$(PY) -m benchmarks.demo $(ARGS)
 
 test: $(VENV)/.dev test-wheel  ## the whole suite, on real servers and a real model
+	$(PY) tests/redis8.py
 	$(PY) -m pytest $(ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, layers

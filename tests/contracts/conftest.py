@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 from fakes import FORMS, Either
-from places import Place, place_of
-from servers import REDIS_LIKE
+from places import SHARED, SLOW, Place, place_of
 
 
-@pytest.fixture(params=["memory", "sqlite", *REDIS_LIKE])
+@pytest.fixture(params=["memory", *SHARED])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return place_of(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=["sqlite", *REDIS_LIKE])
+@pytest.fixture(params=[kind for kind in ("memory", *SHARED) if kind not in SLOW])
+def crowded(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place for a thousand entries."""
+    return place_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=SHARED)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A place that several stores may share."""
     return place_of(request.param, request, tmp_path)

@@ -260,8 +260,8 @@ def _circle(count: int) -> list[np.ndarray]:
     return [unit(math.cos(math.tau * n / count), math.sin(math.tau * n / count), 0) for n in range(count)]
 
 
-async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(place):
-    store = place.open()
+async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(crowded):
+    store = crowded.open()
     vectors = _circle(1_000)
 
     def work(number: int) -> str:
@@ -279,8 +279,8 @@ async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(place):
     store.close()
 
 
-async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(place):
-    store = place.open()
+async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(crowded):
+    store = crowded.open()
     vectors = _circle(1_000)
 
     async def work(number: int) -> str:
@@ -422,10 +422,9 @@ async def test_entries_survive_closing_and_opening_again(shared, form):
 
 _ANOTHER = """
 import sys
-from dispatch_core import RedisNearStore, store_from_url
 from fakes import made, unit
-url, _, prefix = sys.argv[1].partition("#")
-store = RedisNearStore(url, prefix=prefix, timeout=20) if prefix else store_from_url(url)
+from places import reopened
+store = reopened(sys.argv[1])
 [match] = store.search(unit(1, 0, 0), scope=made("ours").scope, limit=9, now=float(sys.argv[2]))
 store.put(made("theirs", payload=match.entry.payload + b" and theirs"), unit(0, 1, 0))
 store.delete(match.entry.id)

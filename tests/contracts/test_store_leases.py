@@ -94,10 +94,9 @@ def test_of_fifty_threads_one_is_the_owner(shared):
 
 _TAKES_ALL = """
 import sys
-from dispatch_core import RedisNearStore, store_from_url
 from fakes import made
-url, _, prefix = sys.argv[1].partition("#")
-store = RedisNearStore(url, prefix=prefix, timeout=20) if prefix else store_from_url(url)
+from places import reopened
+store = reopened(sys.argv[1])
 store.put(made("ready"), None)
 print(*(name for name in map(str, range(300)) if store.lease(name, owner="theirs", seconds=1000)))
 store.close()

@@ -18,9 +18,12 @@ from dispatch_core import (
     LimitExceeded,
     MemoryStore,
     MissingExtra,
+    RedisAutoStore,
+    RediSearchStore,
     RedisNearStore,
     RequestTooLarge,
     SQLiteStore,
+    VectorSetStore,
     errors,
     store_from_url,
 )
@@ -148,8 +151,35 @@ def test_a_url_names_a_sqlite_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["redis://localhost", "rediss://user:secret@host:6380/1", "unix:///run/redis.sock"])
 def test_a_url_names_a_redis_store_and_nobody_is_asked_yet(url):
     store = store_from_url(url)
-    assert isinstance(store, RedisNearStore)
+    assert isinstance(store, RedisAutoStore)
+    assert store.chosen is None
     store.close()
+
+
+INDEXES = [("near", RedisNearStore), ("vectorset", VectorSetStore), ("redisearch", RediSearchStore)]
+
+
+@pytest.mark.parametrize(("index", "kind"), [*INDEXES, ("auto", RedisAutoStore)])
+@pytest.mark.parametrize(
+    "address", ["redis://localhost?{}", "redis://host/1?socket_timeout=3&{}", "unix://s?{}&db=2"]
+)
+def test_a_url_names_the_index_of_a_redis(index, kind, address):
+    store = store_from_url(address.format(f"index={index}"))
+    assert type(store) is kind
+    store.close()
+
+
+def test_the_other_parameters_of_a_url_reach_the_client():
+    store = store_from_url("redis://host/1?socket_timeout=3&index=near&client_name=a%26b")
+    settings = store._redis._client.connection_pool.connection_kwargs
+    assert (settings["socket_timeout"], settings["client_name"], settings["db"]) == (3.0, "a&b", 1)
+    assert "index" not in settings
+    store.close()
+
+
+def test_an_unknown_index_is_refused_with_those_that_are_known():
+    with pytest.raises(ConfigError, match="'auto', 'near', 'vectorset', 'redisearch', got 'flat'"):
+        store_from_url("redis://localhost?index=flat")
 
 
 @pytest.mark.parametrize("url", ["", "memory", "milvus://host", "sqlite://", "REDIS://host", "redis:host"])

@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import parse_qsl, urlencode
+
 from dispatch_core.errors import ConfigError
 from dispatch_core.ports import VectorStore
 from dispatch_core.stores.memory import MemoryStore
+from dispatch_core.stores.redisauto import RedisAutoStore
+from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.sqlite import SQLiteStore
+from dispatch_core.stores.vectorset import VectorSetStore
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+Index: TypeAlias = Literal["auto", "near", "vectorset", "redisearch"]
+"""How a Redis is searched; "auto" asks the server at the first use."""
 
 _REDIS = (
     *("redis://", "rediss://", "unix://"),
     *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
 )
+_INDEXES: dict[str, Callable[..., VectorStore]] = {
+    "auto": RedisAutoStore,
+    "near": RedisNearStore,
+    "vectorset": VectorSetStore,
+    "redisearch": RediSearchStore,
+}
+
+
+def redis_store(
+    url: str | None = None,
+    *,
+    index: Index = "auto",
+    client: redis.Redis | None = None,
+    async_client: redis.asyncio.Redis | None = None,
+) -> VectorStore:
+    """Make a store on a Redis that is searched as ``index`` says; no server is contacted yet."""
+    if index not in _INDEXES:
+        raise ConfigError(f"index is one of {', '.join(map(repr, _INDEXES))}, got {index!r}")
+    return _INDEXES[index](url, client=client, async_client=async_client)
 
 
 def store_from_url(url: str) -> VectorStore:
     """Make a store from ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``redis://…``,
     ``rediss://…``, ``unix://…``, ``redis+cluster://host:port`` or ``redis+sentinel://host:port,host:port/service``
     (the last two with TLS as ``rediss+…``). Anything else raises `ConfigError`; no server is contacted yet.
+
+    The index of a Redis is a parameter, "auto" by default: ``redis://localhost:6379/0?index=near``.
     """
     if url in ("memory:", "memory://"):
         return MemoryStore()
     if url.startswith("sqlite:///"):
         return SQLiteStore(url.removeprefix("sqlite:///"))
     if url.startswith(_REDIS):
-        return RedisNearStore(url)
+        return _redis_from_url(url)
     scheme = url.partition("://")[0]
     raise ConfigError(
         f"unknown store {scheme!r}; known are memory://, sqlite:///file.db (three slashes), redis://, rediss://, "
         "unix://, redis+cluster:// and redis+sentinel://"
     )
+
+
+def _redis_from_url(url: str) -> VectorStore:
+    address, _, query = url.partition("?")
+    parameters = parse_qsl(query, keep_blank_values=True)
+    indexes = [value for name, value in parameters if name == "index"]
+    if not indexes:
+        return redis_store(url)
+    # Redis' own client would take it for a setting of its connections.
+    rest = urlencode([(name, value) for name, value in parameters if name != "index"])
+    return redis_store(f"{address}?{rest}" if rest else address, index=indexes[-1])  # type: ignore[arg-type]

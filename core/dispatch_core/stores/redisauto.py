@@ -1,0 +1,132 @@
+"""Whichever store the server can serve best, found out at the first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dispatch_core._flow import Flow, step
+from dispatch_core.errors import StoreError
+from dispatch_core.stores import _redisearch_wire as wire
+from dispatch_core.stores._redis_store import FlowStore, RedisStore
+from dispatch_core.stores.redisearch import RediSearchStore
+from dispatch_core.stores.redisnear import RedisNearStore
+from dispatch_core.stores.vectorset import VectorSetStore
+from dispatch_core.types import Entry, Match, Vector
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_Store = RediSearchStore | VectorSetStore | RedisNearStore
+
+
+class RedisAutoStore(FlowStore):
+    """`RediSearchStore` if the server has `FT.SEARCH`, `VectorSetStore` if it has `VSIM`, else `RedisNearStore`.
+
+    The server is asked at the first use, and not before; commands that it denies to this user it does not have. As
+    long as it cannot be asked, calls raise `StoreError` and the next one asks again. Each kind keeps its entries
+    under keys of its own: a server that learns something new begins empty. The arguments are those of the stores.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: redis.Redis | None = None,
+        async_client: redis.asyncio.Redis | None = None,
+        prefix: str = "dispatch",
+        timeout: float = 0.25,
+    ) -> None:
+        # Importing redis costs 0.1 s: only who uses this store pays it.
+        from dispatch_core.stores._redis import Connections
+
+        self._redis = Connections(url, client, async_client, timeout=timeout)
+        self._nothing = "{" + prefix + "}:nothing"
+        self._lock = threading.Lock()
+        self._chosen: _Store | None = None
+
+        def made(kind: type[_Store]) -> _Store:
+            store = kind(url, client=client, async_client=async_client, prefix=prefix, timeout=timeout)
+            if isinstance(store, RedisStore):
+                # What asked is used on: no connection of the store's own was opened yet, and none will be.
+                store._redis = self._redis
+            return store
+
+        self._made = made
+
+    @property
+    def chosen(self) -> RediSearchStore | VectorSetStore | RedisNearStore | None:
+        """The store that is used; None as long as nothing was asked of it."""
+        return self._chosen
+
+    def close(self) -> None:
+        self._redis.close()
+        if self._chosen is not None:
+            self._chosen.close()
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+        if self._chosen is not None:
+            await self._chosen.aclose()
+
+    def _get(self, id: str, now: float) -> Flow[Entry | None]:
+        store = yield from self._store()
+        return (yield from step(store.get, store.aget, id, now=now))
+
+    def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
+        store = yield from self._store()
+        return (yield from step(store.search, store.asearch, vector, scope=scope, limit=limit, now=now))
+
+    def _put(self, entry: Entry, vector: Vector | None) -> Flow[None]:
+        store = yield from self._store()
+        yield from step(store.put, store.aput, entry, vector)
+
+    def _delete(self, id: str) -> Flow[None]:
+        store = yield from self._store()
+        yield from step(store.delete, store.adelete, id)
+
+    def _touch(self, id: str, expires: float | None, now: float) -> Flow[None]:
+        store = yield from self._store()
+        yield from step(store.touch, store.atouch, id, expires=expires, now=now)
+
+    def _clear(self, namespace: str | None, tags: frozenset[str]) -> Flow[int]:
+        store = yield from self._store()
+        return (yield from step(store.clear, store.aclear, namespace, tags=tags))
+
+    def _lease(self, id: str, owner: str, seconds: float) -> Flow[bool]:
+        store = yield from self._store()
+        return (yield from step(store.lease, store.alease, id, owner=owner, seconds=seconds))
+
+    def _release(self, id: str, owner: str) -> Flow[None]:
+        store = yield from self._store()
+        yield from step(store.release, store.arelease, id, owner=owner)
+
+    def _store(self) -> Flow[_Store]:
+        if self._chosen is None:
+            kind = yield from self._ask()
+            with self._lock:
+                if self._chosen is None:
+                    self._chosen = self._made(kind)
+        return self._chosen
+
+    def _ask(self) -> Flow[type[_Store]]:
+        """Ask with the commands themselves: this user may be denied them, or `COMMAND`, which would tell."""
+        if (yield from self._takes("FT.SEARCH", self._nothing, "*")):
+            return RediSearchStore
+        if (yield from self._takes("VSIM", self._nothing, "VALUES", 1, "1")):
+            return VectorSetStore
+        return RedisNearStore
+
+    def _takes(self, *command: Any) -> Flow[bool]:
+        from redis.exceptions import NoPermissionError
+
+        try:
+            yield from self._redis.send(command)
+        except StoreError as error:
+            if wire.is_absent(str(error)) or isinstance(error.__cause__, NoPermissionError):
+                return False
+            if not wire.is_missing(str(error)):
+                raise
+        return True
