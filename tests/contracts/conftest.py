@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,22 @@ from fakes import FORMS, Either
 from places import Place, place_of
 from servers import REDIS_LIKE
 
+from dispatch_core import MilvusStore
 
-@pytest.fixture(params=["memory", "sqlite", *REDIS_LIKE])
+
+COLLECTIONS = ["milvus", "chroma", "chroma-persistent", "chroma-http"]
+
+
+@pytest.fixture(scope="session")
+def milvus_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of Milvus Lite, open as long as the session."""
+    file = tmp_path_factory.mktemp("milvus") / "cache.db"
+    keeper = MilvusStore(file)
+    yield file
+    keeper.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", *REDIS_LIKE, *COLLECTIONS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return place_of(request.param, request, tmp_path)
 
