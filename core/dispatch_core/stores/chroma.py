@@ -71,7 +71,9 @@ class ChromaStore(CollectionStore):
             return _Chroma(self._client, self._collection_prefix)
         from chromadb.config import Settings
 
-        settings = Settings(anonymized_telemetry=False)
+        # Without TLS there is nothing to verify, and reading the certificates takes most of a second.
+        plain = self._url is not None and self._url.startswith("http:")
+        settings = Settings(anonymized_telemetry=False, chroma_server_ssl_verify=False if plain else None)
         with _opening:
             try:
                 if self._url is not None:
@@ -100,15 +102,20 @@ class ChromaStore(CollectionStore):
         port = parts.port or (443 if secure else 8000)
         # Chroma's own client waits for a server without an end, from its first request on.
         base = f"{parts.scheme}://{parts.hostname}:{port}"
-        httpx.get(f"{base}/api/v2/heartbeat", headers=self._headers, timeout=self._timeout).raise_for_status()
+        httpx.get(
+            f"{base}/api/v2/heartbeat", headers=self._headers, timeout=self._timeout, verify=secure
+        ).raise_for_status()
         client: Any = chromadb.HttpClient(
             host=str(parts.hostname), port=port, ssl=secure, headers=self._headers, settings=settings
         )
-        session = getattr(client._server, "_session", None)
-        if not isinstance(session, httpx.Client):
-            return _Chroma(client, self._collection_prefix, closing=(client.close,))
-        session.timeout = httpx.Timeout(self._timeout)
-        return _Chroma(client, self._collection_prefix, closing=(client.close, session.close))
+        # Nor does it close its connections, neither its own nor those of the client it asks for its tenant.
+        owners = (client, getattr(client, "_admin_client", None))
+        sessions = [getattr(getattr(owner, "_server", None), "_session", None) for owner in owners]
+        ours = [session for session in sessions if isinstance(session, httpx.Client)]
+        for session in ours:
+            session.timeout = httpx.Timeout(self._timeout)
+        closing = (client.close, *(session.close for session in ours))
+        return _Chroma(client, self._collection_prefix, closing=closing)
 
 
 class _Chroma:
@@ -168,7 +175,10 @@ class _Chroma:
         self._handles[dims].upsert(ids=[document.name(entry.id)], embeddings=[embedding], metadatas=[facts])
 
     def delete(self, dims: int, id: str) -> None:
-        self._handles[dims].delete(ids=[document.name(id)])
+        # Looked for first: a deletion is written down, whether there was anything or not.
+        handle, key = self._handles[dims], document.name(id)
+        if handle.get(ids=[key], include=[])["ids"]:
+            handle.delete(ids=[key])
 
     def touch(self, dims: int, id: str, expires: float | None, now: float) -> bool:
         handle, key = self._handles[dims], document.name(id)
