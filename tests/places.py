@@ -40,8 +40,11 @@ HOSTILE = [
 SHARED = ["sqlite", *REDIS_LIKE]
 """Stores that processes share, with all their promises, leases among them."""
 
-COLLECTIONS = ["milvus", "chroma", "chroma-persistent", "chroma-http"]
+COLLECTIONS = ["milvus", "chroma", "chroma-http"]
 """Databases with collections, whose calls take milliseconds."""
+
+COLLECTIONS_SHARED = ["milvus", "chroma-persistent", "chroma-http"]
+"""A folder of Chroma's is its memory's engine with a disk: it takes its turn where stores share a place."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import FORMS, Either
-from places import COLLECTIONS, SHARED, Place, place_of
+from places import COLLECTIONS, COLLECTIONS_SHARED, SHARED, Place, place_of
 
 from dispatch_core import ChromaStore, MilvusStore
 
@@ -41,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return place_of(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=[*SHARED, *COLLECTIONS])
+@pytest.fixture(params=[*SHARED, *COLLECTIONS_SHARED])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A place that several stores of this process may share."""
     return place_of(request.param, request, tmp_path)

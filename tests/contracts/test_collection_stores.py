@@ -1,4 +1,4 @@
-"""What stores of Milvus and Chroma promise besides: files and who has them, servers that fail, bounds of the engine."""
+"""What stores of Milvus and Chroma promise besides: files and who has them, servers that fail, bounds."""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ class MilvusStore(CollectionStore):
     as soon as the cluster has taken them in (consistency "Session"). An entry larger than Milvus takes, 64 MB unless
     the cluster is set otherwise, is refused with `StoreError` and not stored.
 
-    A file belongs to one process at a time: while another has it, `StoreError` is raised at once. Stores of one process
-    may share it; a `MilvusClient` of one's own on the same file must be given as ``client``. It is searched exactly
-    and by one caller at a time, for Milvus Lite takes no writes at once.
+    A file belongs to one process at a time: while another has it, `StoreError` is raised at once. Stores of one
+    process may share it; a `MilvusClient` of one's own on the same file must be given as ``client``. It is searched
+    exactly and by one caller at a time, for Milvus Lite takes no writes at once, in a time that grows with the
+    number of entries: a file is for thousands of them.
 
     ``timeout`` is the deadline of a call in seconds; what makes or loads a collection may take 30 s.
     """
