@@ -34,7 +34,7 @@ class Engine(Protocol):
         ...
 
     def create(self, dims: int) -> None:
-        """Nothing happens if it exists."""
+        """Make it, unless it exists, ready to be used."""
         ...
 
     def get(self, dims: int, id: str) -> Entry | None:
@@ -163,7 +163,7 @@ class CollectionStore(BlockingStore):
         with self._opening:
             for wanted in {NO_VECTOR, dims} - self._known:
                 engine.create(wanted)
-            self._look(engine)
+                self._known |= {wanted}
 
     @contextmanager
     def _using(self, what: str, id: str | None = None) -> Iterator[Engine]:

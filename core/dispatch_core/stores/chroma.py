@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _EF, _EF_BUILD = 256, 200
 _PAGE = 500
+_NEAREST = 4
 _TAGS_AT_ONCE = 200
 """Chroma's filters may nest a thousand deep, and "or" nests."""
 
@@ -34,8 +35,9 @@ class ChromaStore(CollectionStore):
     is open.
 
     There is one collection per length of vectors, named after ``prefix``, made at the first entry, with an HNSW index
-    that compares by cosine. Chroma looks through what is known of all entries to filter by scope and expiry: a search
-    takes time in proportion to them. Nothing is reported to Chroma's makers, and no model is loaded.
+    that compares by cosine. To filter by scope and expiry Chroma looks through what is known of all entries: where
+    the nearest ones are of another scope, a search takes time in proportion to them. Nothing is reported to Chroma's
+    makers, and no model is loaded.
 
     ``timeout`` is the deadline in seconds of each call to a server, and of waiting for other callers.
     """
@@ -133,14 +135,13 @@ class _Chroma:
         names += [collection.name for collection in page]
         there = lengths(names, self._prefix)
         # Fetched anew, for a collection that was dropped and made again has the same name.
-        self._handles = {
-            dims: self._client.get_collection(f"{self._prefix}{dims}", embedding_function=None) for dims in there
-        }
+        for dims in there:
+            self._handles[dims] = self._client.get_collection(f"{self._prefix}{dims}", embedding_function=None)
         return there
 
     def create(self, dims: int) -> None:
         graph: dict[str, Any] = {"space": "cosine", "ef_construction": _EF_BUILD, "ef_search": _EF}
-        self._client.get_or_create_collection(
+        self._handles[dims] = self._client.get_or_create_collection(
             f"{self._prefix}{dims}", embedding_function=None, configuration={"hnsw": graph}
         )
 
@@ -149,17 +150,27 @@ class _Chroma:
         return _entry(found["metadatas"][0]) if found["metadatas"] else None
 
     def search(self, dims: int, vector: Vector, scope: str, limit: int, now: float) -> list[Match]:
+        ours = document.name(scope)
+        # A filter makes Chroma read what it knows of every entry, which takes ten times as long as its search: where
+        # enough of the very nearest are ours and fresh, no other entry can be nearer than they are.
+        asked = limit * _NEAREST
+        near = self._query(dims, vector, asked)
+        found = [(row, score) for row, score in near if row["scope"] == ours and row["expires"] > now]
+        if len(found) < limit and len(near) == asked:
+            where = {"$and": [{"scope": ours}, {"expires": {"$gt": now}}]}
+            found = self._query(dims, vector, limit, where=where)
+        return [Match(_entry(row), score) for row, score in found[:limit]]
+
+    def _query(self, dims: int, vector: Vector, limit: int, **filters: Any) -> list[tuple[Mapping[str, Any], float]]:
+        """What is kept of the nearest entries, and their cosines."""
         found = self._handles[dims].query(
             query_embeddings=[np.asarray(vector, dtype=np.float32)],
             n_results=limit,
-            where={"$and": [{"scope": document.name(scope)}, {"expires": {"$gt": now}}]},
             include=["metadatas", "distances"],
+            **filters,
         )
-        rows, distances = (found["metadatas"] or [[]])[0], (found["distances"] or [[]])[0]
-        return [
-            Match(_entry(row), float(np.clip(1.0 - distance, -1.0, 1.0)))
-            for row, distance in zip(rows, distances, strict=True)
-        ]
+        scores = (float(np.clip(1.0 - distance, -1.0, 1.0)) for distance in found["distances"][0])
+        return list(zip(found["metadatas"][0], scores, strict=True))
 
     def put(self, dims: int, entry: Entry, vector: Vector | None) -> None:
         tags = document.tag_numbers(entry.tags)

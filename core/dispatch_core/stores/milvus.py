@@ -112,14 +112,14 @@ class _Milvus:
     def collections(self) -> set[int]:
         there = lengths(self._client.list_collections(timeout=self._call["timeout"]), self._prefix)
         for dims in there - self._loaded:
-            # Lite is loaded when the call returns; to wait would be to poll it twice a second.
-            self._client.load_collection(self._name(dims), timeout=_SETUP, _async=self._lite)
-        self._loaded = there
+            self._load(dims)
+        self._loaded &= there
         return there
 
     def create(self, dims: int) -> None:
         name = self._name(dims)
         if self._client.has_collection(name, timeout=_SETUP):
+            self._load(dims)
             return
         from pymilvus import DataType, MilvusClient
 
@@ -144,6 +144,7 @@ class _Milvus:
             index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=graph)
         self._client.create_collection(name, schema=schema, timeout=_SETUP, consistency_level="Session")
         self._client.create_index(name, index, timeout=_SETUP, _async=self._lite)
+        self._load(dims)
 
     def get(self, dims: int, id: str) -> Entry | None:
         row = self._row(dims, id, "expires", "body")
@@ -206,6 +207,11 @@ class _Milvus:
     def close(self) -> None:
         for close in self._closing:
             close()
+
+    def _load(self, dims: int) -> None:
+        # Lite is loaded when the call returns; to wait would be to poll it twice a second.
+        self._client.load_collection(self._name(dims), timeout=_SETUP, _async=self._lite)
+        self._loaded.add(dims)
 
     def _name(self, dims: int) -> str:
         return f"{self._prefix}{dims}"
