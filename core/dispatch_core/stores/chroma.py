@@ -155,13 +155,16 @@ class _Chroma:
         # enough of the very nearest are ours and fresh, no other entry can be nearer than they are.
         asked = limit * _NEAREST
         near = self._query(dims, vector, asked)
-        found = [(row, score) for row, score in near if row["scope"] == ours and row["expires"] > now]
+        # One that was deleted between the index and the row has no row.
+        found = [(row, score) for row, score in near if row and row["scope"] == ours and row["expires"] > now]
         if len(found) < limit and len(near) == asked:
             where = {"$and": [{"scope": ours}, {"expires": {"$gt": now}}]}
-            found = self._query(dims, vector, limit, where=where)
+            found = [(row, score) for row, score in self._query(dims, vector, limit, where=where) if row]
         return [Match(_entry(row), score) for row, score in found[:limit]]
 
-    def _query(self, dims: int, vector: Vector, limit: int, **filters: Any) -> list[tuple[Mapping[str, Any], float]]:
+    def _query(
+        self, dims: int, vector: Vector, limit: int, **filters: Any
+    ) -> list[tuple[Mapping[str, Any] | None, float]]:
         """What is kept of the nearest entries, and their cosines."""
         found = self._handles[dims].query(
             query_embeddings=[np.asarray(vector, dtype=np.float32)],
