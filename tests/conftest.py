@@ -36,6 +36,11 @@ def redisearch_url() -> str:
     return REDISEARCH_URL
 
 
+@pytest.fixture(scope="session")
+def chroma_url() -> Iterator[str]:
+    yield from _served("chroma")
+
+
 @pytest.fixture(params=REDIS_LIKE)
 def redis_like_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a Valkey, then of a Redis; what a test leaves there is gone before the next."""

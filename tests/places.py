@@ -15,6 +15,7 @@ from redisearch_double import DoubleStore
 from servers import REDIS_8, REDIS_LIKE, REDISEARCH_URL
 
 from dispatch_core import (
+    ChromaStore,
     MemoryStore,
     RedisAutoStore,
     RediSearchStore,
@@ -53,9 +54,13 @@ SHARED = [
     "double on valkey",
     *(["redisearch on redisearch", "auto on redisearch"] if REDISEARCH_URL else []),
 ]
-"""Kinds of places that several stores may share: a file, or an index on a server."""
-SLOW = {"double on valkey"}
-"""Looks at every entry in every search."""
+"""Stores that processes share, with all their promises, leases among them: a file, or an index on a server."""
+
+COLLECTIONS = ["milvus", "chroma", "chroma-http"]
+"""Databases with collections, whose calls take milliseconds."""
+
+COLLECTIONS_SHARED = ["milvus", "chroma-persistent", "chroma-http"]
+"""A folder of Chroma's is its memory's engine with a disk: it takes its turn where stores share a place."""
 
 _INDEXES: dict[str, Callable[..., Any]] = {
     "near": RedisNearStore,
@@ -68,10 +73,15 @@ _INDEXES: dict[str, Callable[..., Any]] = {
 
 @dataclass
 class Place:
-    """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None."""
+    """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None, also with
+    those of another process that `opened` makes of it.
+
+    ``many`` is how many entries a test of many writes.
+    """
 
     open: Callable[[], Any]
     url: str | None = None
+    many: int = 1_000
 
 
 def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
@@ -80,18 +90,29 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place
     if kind == "sqlite":
         path = tmp_path / "cache.db"
         return Place(lambda: SQLiteStore(path, timeout=20), f"sqlite:///{path}")
+    prefix = f"t{uuid.uuid4().hex}"
+    if kind in ("milvus", "chroma", "chroma-persistent"):
+        # Kept open meanwhile: to open one takes longer than a test.
+        kept: Callable[..., Any] = request.getfixturevalue(f"{kind.replace('-', '_')}_kept")
+        return Place(lambda: kept(prefix=prefix, timeout=20), many=200)
     index, _, server = kind.partition(" on ")
+    if kind == "chroma-http":
+        index, server = "chroma", "chroma"
     url: str = request.getfixturevalue(f"{server}_url")
-    address = f"{url}#{index}#{uuid.uuid4().hex}"
-    return Place(lambda: reopened(address), address)
+    address = f"{url}#{index}#{prefix}"
+    # The double looks at every entry in every search.
+    many = 200 if index in ("chroma", "double") else 1_000
+    return Place(lambda: opened(address), address, many=many)
 
 
-def reopened(address: str) -> Any:
-    """The store of a place's ``url``, also in another process."""
+def opened(address: str) -> Any:
+    """A store of a place's ``url``, which another process may open too."""
     url, *rest = address.split("#")
     if not rest:
         return store_from_url(url)
     index, prefix = rest
+    if index == "chroma":
+        return ChromaStore(url=url, prefix=prefix, timeout=20)
     return _INDEXES[index](url, prefix=prefix, timeout=20)
 
 

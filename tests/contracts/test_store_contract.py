@@ -260,9 +260,9 @@ def _circle(count: int) -> list[np.ndarray]:
     return [unit(math.cos(math.tau * n / count), math.sin(math.tau * n / count), 0) for n in range(count)]
 
 
-async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(crowded):
-    store = crowded.open()
-    vectors = _circle(1_000)
+async def test_many_puts_and_searches_of_threads_lose_nothing(place):
+    store = place.open()
+    vectors = _circle(place.many)
 
     def work(number: int) -> str:
         store.put(made(f"{number}"), vectors[number])
@@ -272,16 +272,16 @@ async def test_a_thousand_puts_and_searches_of_threads_lose_nothing(crowded):
 
     def all_work() -> list[str]:
         with ThreadPoolExecutor(16) as threads:
-            return list(threads.map(work, range(1_000)))
+            return list(threads.map(work, range(place.many)))
 
-    assert await asyncio.to_thread(all_work) == [digest(f"{number}") for number in range(1_000)]
-    assert len(store.search(vectors[0], scope=HERE, limit=2_000, now=NOW)) == 1_000
+    assert await asyncio.to_thread(all_work) == [digest(f"{number}") for number in range(place.many)]
+    assert len(store.search(vectors[0], scope=HERE, limit=2_000, now=NOW)) == place.many
     store.close()
 
 
-async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(crowded):
-    store = crowded.open()
-    vectors = _circle(1_000)
+async def test_many_puts_and_searches_of_tasks_lose_nothing(place):
+    store = place.open()
+    vectors = _circle(place.many)
 
     async def work(number: int) -> str:
         await store.aput(made(f"{number}"), vectors[number])
@@ -289,8 +289,10 @@ async def test_a_thousand_puts_and_searches_of_tasks_lose_nothing(crowded):
         assert await store.aget(match.entry.id, now=NOW) == match.entry
         return match.entry.id
 
-    assert await asyncio.gather(*map(work, range(1_000))) == [digest(f"{number}") for number in range(1_000)]
-    assert len(await store.asearch(vectors[0], scope=HERE, limit=2_000, now=NOW)) == 1_000
+    assert await asyncio.gather(*map(work, range(place.many))) == [
+        digest(f"{number}") for number in range(place.many)
+    ]
+    assert len(await store.asearch(vectors[0], scope=HERE, limit=2_000, now=NOW)) == place.many
     await store.aclose()
 
 
@@ -423,8 +425,8 @@ async def test_entries_survive_closing_and_opening_again(shared, form):
 _ANOTHER = """
 import sys
 from fakes import made, unit
-from places import reopened
-store = reopened(sys.argv[1])
+from places import opened
+store = opened(sys.argv[1])
 [match] = store.search(unit(1, 0, 0), scope=made("ours").scope, limit=9, now=float(sys.argv[2]))
 store.put(made("theirs", payload=match.entry.payload + b" and theirs"), unit(0, 1, 0))
 store.delete(match.entry.id)
@@ -432,10 +434,10 @@ store.close()
 """
 
 
-def test_a_second_process_shares_the_entries(shared):
-    store = shared.open()
+def test_a_second_process_shares_the_entries(far):
+    store = far.open()
     store.put(made("ours", payload=b"ours"), EAST)
-    in_another_process(_ANOTHER, shared.url, repr(NOW))
+    in_another_process(_ANOTHER, far.url, repr(NOW))
     [match] = store.search(EAST, scope=HERE, limit=9, now=NOW)
     assert (match.entry.id, match.entry.payload) == (digest("theirs"), b"ours and theirs")
     store.close()

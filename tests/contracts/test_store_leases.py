@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fakes import Clock, Either, in_another_process, made
-from places import EAST, HERE, NOW, found
+from places import EAST, HERE, NOW, SHARED, Place, found, place_of
 
 from dispatch_core import LeasingStore, MemoryStore, SQLiteStore, StoreError
 
 LONG = 1_000.0
+
+
+@pytest.fixture(params=SHARED)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place whose stores lease."""
+    return place_of(request.param, request, tmp_path)
 
 
 async def test_a_lease_has_one_owner(both):
@@ -95,8 +102,8 @@ def test_of_fifty_threads_one_is_the_owner(shared):
 _TAKES_ALL = """
 import sys
 from fakes import made
-from places import reopened
-store = reopened(sys.argv[1])
+from places import opened
+store = opened(sys.argv[1])
 store.put(made("ready"), None)
 print(*(name for name in map(str, range(300)) if store.lease(name, owner="theirs", seconds=1000)))
 store.close()

@@ -31,7 +31,17 @@ from dispatch_core import (
 MODELS = ["torch", "transformers", "sentence_transformers"]
 PACKAGES = ["dispatch_core", "dispatch_core.embed", "dispatch_core.limit", "dispatch_core.stores"]
 STDLIB = frozenset(sys.stdlib_module_names)
-HEAVY = [*MODELS, "redis", "langchain_core", "langchain", "llama_index", "openai"]
+HEAVY = [
+    *MODELS,
+    "redis",
+    "pymilvus",
+    "milvus_lite",
+    "chromadb",
+    "langchain_core",
+    "langchain",
+    "llama_index",
+    "openai",
+]
 
 
 def _drawn_tree() -> dict[str, str]:
@@ -132,6 +142,30 @@ except MissingExtra as missing:
     print(missing)
 """
     assert "pip install 'ai-dispatcher[redis]'" in in_another_process(code)
+
+
+@pytest.mark.parametrize(
+    ("package", "call", "extra"),
+    [
+        ("pymilvus", "store_from_url('milvus+http://localhost')", "milvus"),
+        ("pymilvus", "MilvusStore('cache.db')", "milvus"),
+        ("milvus_lite", "MilvusStore('cache.db')", "milvus"),
+        ("chromadb", "store_from_url('chroma+http://localhost')", "chroma"),
+        ("chromadb", "ChromaStore()", "chroma"),
+    ],
+)
+def test_a_store_without_its_client_says_what_to_install(package, call, extra, tmp_path):
+    code = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+sys.modules[{package!r}] = None
+from dispatch_core import ChromaStore, MilvusStore, MissingExtra, store_from_url
+try:
+    {call}
+except MissingExtra as missing:
+    print(missing)
+"""
+    assert f"pip install 'ai-dispatcher[{extra}]'" in in_another_process(code)
 
 
 @pytest.mark.parametrize("url", ["memory:", "memory://"])

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dispatch_core.stores.chroma import ChromaStore
     from dispatch_core.stores.memory import MemoryStore
+    from dispatch_core.stores.milvus import MilvusStore
     from dispatch_core.stores.redisauto import RedisAutoStore
     from dispatch_core.stores.redisearch import RediSearchStore
     from dispatch_core.stores.redisnear import RedisNearStore
@@ -17,8 +19,10 @@ else:
     __getattr__, __dir__ = _lazy.names_of(
         __name__,
         {
+            "ChromaStore": "chroma",
             "Index": "urls",
             "MemoryStore": "memory",
+            "MilvusStore": "milvus",
             "RediSearchStore": "redisearch",
             "RedisAutoStore": "redisauto",
             "RedisNearStore": "redisnear",
@@ -30,8 +34,10 @@ else:
     )
 
 __all__ = [
+    "ChromaStore",
     "Index",
     "MemoryStore",
+    "MilvusStore",
     "RediSearchStore",
     "RedisAutoStore",
     "RedisNearStore",

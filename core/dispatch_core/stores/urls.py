@@ -8,7 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from dispatch_core.errors import ConfigError
 from dispatch_core.ports import VectorStore
+from dispatch_core.stores.chroma import ChromaStore
 from dispatch_core.stores.memory import MemoryStore
+from dispatch_core.stores.milvus import MilvusStore
 from dispatch_core.stores.redisauto import RedisAutoStore
 from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
@@ -26,6 +28,12 @@ _REDIS = (
     *("redis://", "rediss://", "unix://"),
     *("redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"),
 )
+_SERVED = ("milvus+http://", "milvus+https://", "chroma+http://", "chroma+https://")
+_FILES: dict[str, Callable[[str], VectorStore]] = {
+    "sqlite": SQLiteStore,
+    "milvus": MilvusStore,
+    "chroma": ChromaStore,
+}
 _INDEXES: dict[str, Callable[..., VectorStore]] = {
     "auto": RedisAutoStore,
     "near": RedisNearStore,
@@ -49,21 +57,29 @@ def redis_store(
 
 def store_from_url(url: str) -> VectorStore:
     """Make a store from ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``redis://…``,
-    ``rediss://…``, ``unix://…``, ``redis+cluster://host:port`` or ``redis+sentinel://host:port,host:port/service``
-    (the last two with TLS as ``rediss+…``). Anything else raises `ConfigError`; no server is contacted yet.
+    ``rediss://…``, ``unix://…``, ``redis+cluster://host:port``, ``redis+sentinel://host:port,host:port/service`` (the
+    last two with TLS as ``rediss+…``), ``milvus:///relative.db``, ``milvus:////absolute.db``,
+    ``milvus+http://host:19530``, ``chroma://`` (in memory), ``chroma:///folder`` or ``chroma+http://host:8000`` (also
+    ``+https``). Anything else raises `ConfigError`; no server is contacted yet.
 
     The index of a Redis is a parameter, "auto" by default: ``redis://localhost:6379/0?index=near``.
     """
     if url in ("memory:", "memory://"):
         return MemoryStore()
-    if url.startswith("sqlite:///"):
-        return SQLiteStore(url.removeprefix("sqlite:///"))
+    if url in ("chroma:", "chroma://"):
+        return ChromaStore()
     if url.startswith(_REDIS):
         return _redis_from_url(url)
-    scheme = url.partition("://")[0]
+    if url.startswith(_SERVED):
+        kind, _, address = url.partition("+")
+        return MilvusStore(address) if kind == "milvus" else ChromaStore(url=address)
+    scheme, _, path = url.partition(":///")
+    if path and scheme in _FILES:
+        return _FILES[scheme](path)
     raise ConfigError(
-        f"unknown store {scheme!r}; known are memory://, sqlite:///file.db (three slashes), redis://, rediss://, "
-        "unix://, redis+cluster:// and redis+sentinel://"
+        f"unknown store {url.partition('://')[0]!r}; known are memory://, sqlite:///file.db (three slashes), "
+        "redis://, rediss://, unix://, redis+cluster://, redis+sentinel://, milvus:///file.db, milvus+http(s)://, "
+        "chroma://, chroma:///folder and chroma+http(s)://"
     )
 
 
