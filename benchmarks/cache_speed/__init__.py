@@ -1,1 +1,1 @@
-"""What a lookup costs, part by part, beside others that do the same: ``python -m benchmarks.cache_speed.embedders`` …"""
+"""Where the time of a lookup goes, one module per part: ``python -m benchmarks.cache_speed.search``."""

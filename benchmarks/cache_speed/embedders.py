@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from dispatch_core import Embedder, OnnxEmbedder, SentenceTransformerEmbedder
@@ -80,7 +81,7 @@ def asked(embedders: Mapping[str, Embedder], rng: random.Random) -> dict[str, fl
 
         return asyncio.run(ask_all())
 
-    return in_turns({name: lambda embedder=one: rate(embedder) for name, one in embedders.items()}, 5, rng)
+    return in_turns({name: partial(rate, embedder) for name, embedder in embedders.items()}, 5, rng)
 
 
 def _embedding(embedder: Embedder, text: str) -> Callable[[], float]:

@@ -164,6 +164,7 @@ def test_a_folder_without_a_graph_says_what_is_missing(tmp_path):
         ("model.onnx", None, "there is no model.onnx"),
         ("tokenizer.json", None, "there is no tokenizer.json"),
         ("model.onnx", "no graph", "cannot be loaded"),
+        ("model.onnx_data", None, "cannot be loaded"),
         ("tokenizer.json", "{}", "cannot be loaded"),
     ],
 )
