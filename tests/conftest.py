@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What somebody exported for himself is no part of a test.
+os.environ["DISPATCHER_MODELS"] = os.devnull
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 from servers import REDIS_LIKE, REDISEARCH_URL, Server
 
-from dispatch_core import SentenceTransformerEmbedder
+from dispatch_core import OnnxEmbedder, SentenceTransformerEmbedder
+from dispatch_core.embed.export import export_model
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +65,19 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def minilm() -> SentenceTransformerEmbedder:
     embedder = SentenceTransformerEmbedder()
+    embedder.load()
+    return embedder
+
+
+@pytest.fixture(scope="session")
+def exported_minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all-MiniLM-L6-v2 as a graph."""
+    return export_model("all-MiniLM-L6-v2", to=tmp_path_factory.mktemp("models") / "minilm").folder
+
+
+@pytest.fixture(scope="session")
+def onnx_minilm(exported_minilm: Path) -> OnnxEmbedder:
+    embedder = OnnxEmbedder(path=exported_minilm)
     embedder.load()
     return embedder
 

@@ -52,6 +52,7 @@ MADE: dict[str, Callable[[pytest.FixtureRequest], Embedder]] = {
     "hashing": lambda request: HashingEmbedder(),
     "memo": lambda request: MemoEmbedder(HashingEmbedder(64)),
     "minilm": lambda request: request.getfixturevalue("minilm"),
+    "onnx minilm": lambda request: request.getfixturevalue("onnx_minilm"),
     "openai": lambda request: OpenAIEmbedder(base_url=request.getfixturevalue("simulator").url, api_key="any"),
     "openai, short": lambda request: OpenAIEmbedder(
         base_url=request.getfixturevalue("simulator").url,
@@ -287,8 +288,31 @@ def test_most_chinese_is_unknown_to_minilm(minilm):
     assert minilm.fit("How do I reset my password?").unknown == 0
 
 
-async def test_a_text_no_tokenizer_can_read_is_an_embedding_error(minilm):
+@pytest.mark.parametrize("name", ["minilm", "onnx_minilm"])
+async def test_a_text_no_tokenizer_can_read_is_an_embedding_error(name, request):
+    embedder = request.getfixturevalue(name)
     with pytest.raises(EmbeddingError):
-        minilm.embed(["lone \ud800 surrogate"])
+        embedder.embed(["lone \ud800 surrogate"])
     with pytest.raises(EmbeddingError):
-        await minilm.afit("lone \ud800 surrogate")
+        await embedder.afit("lone \ud800 surrogate")
+
+
+async def test_a_prompt_is_another_vector_space(tiny):
+    plain, asking = SentenceTransformerEmbedder(str(tiny)), SentenceTransformerEmbedder(str(tiny), prompt="how do i ")
+    assert plain.model != asking.model
+    assert np.allclose(asking.embed(["reset"]), plain.embed(["how do i reset"]), atol=1e-6)
+    assert await asking.afit("reset") == plain.fit("how do i reset")
+
+
+def test_a_window_can_be_made_smaller(tiny):
+    narrow = SentenceTransformerEmbedder(str(tiny), max_tokens=4)
+    assert narrow.max_tokens == 4
+    assert np.allclose(narrow.embed(["how do i reset"]), narrow.embed(["how do a text"]), atol=1e-6)
+    with pytest.raises(ConfigError):
+        SentenceTransformerEmbedder(max_tokens=0)
+
+
+def test_a_long_text_of_long_words_is_read_as_far_as_the_window_goes(minilm):
+    """Its first 4,000 characters are eight tokens."""
+    words = " ".join(letter * 500 for letter in "abcdefghij")
+    assert not np.allclose(minilm.embed([f"{words} one thing"]), minilm.embed([f"{words} another"]), atol=1e-3)

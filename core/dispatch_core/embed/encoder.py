@@ -16,8 +16,8 @@ from dispatch_core.types import Fit, Matrix
 POOLED_OUTPUT = "sentence_embedding"
 """Name of an output that is one vector per text."""
 
-_TEXTS_AT_ONCE = 32
-_TOKENS_AT_ONCE = 2048
+_TEXTS_AT_ONCE = 16
+_TOKENS_AT_ONCE = 1024
 _READS = {"input_ids", "attention_mask", "token_type_ids"}
 
 

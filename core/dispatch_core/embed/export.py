@@ -104,6 +104,7 @@ def export_model(model: str, *, to: Path | None = None, quantization: str | None
             _write(encoder, made, facts)
             if quantization == INT8:
                 _to_int8(made / "model.onnx")
+            _weights_apart(made / "model.onnx")
         except Exception as error:
             raise EmbeddingError(f"{model!r} cannot be exported: {error}") from error
         done = _compared(encoder, made, target, facts)
@@ -189,6 +190,21 @@ def _to_int8(graph: Path) -> None:
     finally:
         root.removeFilter(_is_no_advice)
     exact.unlink()
+
+
+def _weights_apart(graph: Path) -> None:
+    """Weights in a file of their own are mapped, not read: loading takes a third, and processes share the memory."""
+    import onnx
+
+    model = onnx.load(graph)
+    weights = graph.with_name("model.onnx_data")
+    for part in graph.parent.iterdir():
+        # Of a model beyond 2 GB each weight is a file by now.
+        if part.name not in (DESCRIPTION, "tokenizer.json"):
+            part.unlink()
+    onnx.save_model(model, graph, save_as_external_data=True, location=weights.name)
+    if weights.exists():
+        weights.chmod(graph.stat().st_mode)
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +16,7 @@ SHORT = 4000
 
 _CHARS_PER_TOKEN = 16
 _REMEMBERED = 256
+_UNKNOWN_ID = re.compile(rb'"unk_id":\s*(\d+)')
 
 
 def head(text: str, max_tokens: int) -> str:
@@ -49,7 +51,7 @@ class Tokens:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._added = self._tokenizer.num_special_tokens_to_add(False)
-        self._unknown = _unknown_id(self._tokenizer)
+        self._unknown = _unknown_id(self._tokenizer, file)
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, list[int]] = OrderedDict()
 
@@ -90,12 +92,11 @@ class Tokens:
                 self._kept.popitem(last=False)
 
 
-def _unknown_id(tokenizer: Any) -> int | None:
-    """WordPiece, BPE and WordLevel name the token, Unigram has its id."""
+def _unknown_id(tokenizer: Any, file: Path) -> int | None:
+    """WordPiece, BPE and WordLevel name the token; Unigram has its id, but shows it in the file only."""
     model = tokenizer.model
-    token = getattr(model, "unk_token", None)
-    if token is None:
-        unknown: int | None = getattr(model, "unk_id", None)
-        return unknown
-    found: int | None = tokenizer.token_to_id(token)
-    return found
+    if hasattr(model, "unk_token"):
+        found: int | None = tokenizer.token_to_id(model.unk_token) if model.unk_token else None
+        return found
+    written = _UNKNOWN_ID.search(file.read_bytes())
+    return int(written[1]) if written else None
