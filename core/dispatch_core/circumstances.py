@@ -169,6 +169,7 @@ _ZH_PERSONAL = _forms(
     "|申请|会员|年假|日程|行李|维修单|优惠券",
 )
 
+_NONE: frozenset[str] = frozenset()
 _NO_MARKS = str.maketrans("?!.,;:()", " " * 8)
 
 
@@ -178,7 +179,7 @@ def volatile(text: str) -> bool:
     >>> volatile("What is the weather like in Oslo?"), volatile("What is the current in a 5 ohm resistor?")
     (True, False)
     """
-    return "volatile" in _circumstances(text)
+    return "volatile" in circumstances(text)
 
 
 def personal(text: str) -> bool:
@@ -187,13 +188,17 @@ def personal(text: str) -> bool:
     >>> personal("Where is my package?"), personal("How do I change my password?")
     (True, False)
     """
-    return "personal" in _circumstances(text)
+    return "personal" in circumstances(text)
 
 
-@lru_cache(maxsize=4096)
+def circumstances(text: str) -> frozenset[str]:
+    """What the right answer depends on: "volatile", "personal", both or nothing."""
+    # A memo of long texts would fill the memory.
+    return _NONE if len(text) > LONGEST else _circumstances(text)
+
+
+@lru_cache(maxsize=16_384)
 def _circumstances(text: str) -> frozenset[str]:
-    if len(text) > LONGEST:
-        return frozenset()
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").casefold()
     if not _QUOTES.isdisjoint(plain):
         plain = _QUOTED.sub(" ", plain)
