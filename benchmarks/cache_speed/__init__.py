@@ -1,1 +1,1 @@
-"""Where the time of a lookup goes, one module per part: ``python -m benchmarks.cache_speed.search``."""
+"""What a lookup costs, part by part, beside others that do the same: ``python -m benchmarks.cache_speed.embedders`` …"""

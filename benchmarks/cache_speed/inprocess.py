@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.cache_speed.measure import Arm
 from benchmarks.cache_speed.world import NAMESPACE, SCOPE, Stub, World, memory_of, near, query
-from dispatch_core import Dispatcher, MemoryStore, Query, SentenceTransformerEmbedder, VectorStore
+from dispatch_core import Dispatcher, MemoryStore, Query, SemanticCache, SentenceTransformerEmbedder, VectorStore
 from dispatch_core.types import Vector
 
 _WORDINGS = 2_000
@@ -28,23 +28,27 @@ def each(call: Callable[[Any], object], things: Sequence[Any]) -> Callable[[int]
     return run
 
 
+def asker(cache: SemanticCache) -> Callable[[str], object]:
+    return lambda text: cache.lookup(query(text))
+
+
 def meaning(world: World, stores: Sequence[tuple[str, VectorStore, int]], calls: int) -> Iterator[Arm]:
     """A hit by meaning and the storing of an answer, next to the embedding of the same texts, and without it."""
-    caches = [(title, world.cache(store, 0)) for title, store, _ in stores]
-    asked = caches[0][1] and world.questions(caches[0][1])
+    first = world.cache(stores[0][1], 0)
+    asked = world.questions(first)
     yield Arm("embedding", each(lambda text: world.embedder.embed([text]), asked), calls)
-    for title, cache in caches:
-        yield Arm(f"hit by meaning, {title}", each(lambda text, cache=cache: cache.lookup(query(text)), asked), calls)
+    for title, store, _ in stores:
+        yield Arm(f"hit by meaning, {title}", each(asker(world.cache(store, 0)), asked), calls)
     numbers = itertools.count()
 
     def store_one(text: str) -> None:
         # New words each time: a lookup that misses, and the store of its answer.
-        miss = caches[0][1].unseen(Query(f"{text} ({next(numbers)})", SCOPE + "new", NAMESPACE))
-        caches[0][1].store(miss, world.payloads[0])
+        miss = first.unseen(Query(f"{text} ({next(numbers)})", SCOPE + "new", NAMESPACE))
+        first.store(miss, world.payloads[0])
 
     yield Arm("store", each(store_one, asked), calls)
     stubbed = world.cache(stores[0][1], 0, embedder=Stub(world.embedder))
-    yield Arm("hit by meaning, stubbed", each(lambda text: stubbed.lookup(query(text)), asked), calls * 4)
+    yield Arm("hit by meaning, stubbed", each(asker(stubbed), asked), calls * 4)
     yield article(world, stores[0][2], asked, calls)
 
 
@@ -74,7 +78,7 @@ def exact(world: World, store: VectorStore, calls: int) -> Iterator[Arm]:
         for text in itertools.islice(itertools.cycle(texts), calls):
             await dispatcher.abegin(query(text))
 
-    yield Arm("exact hit, lookup", each(lambda text: cache.lookup(query(text)), texts), calls, _nothing)
+    yield Arm("exact hit, lookup", each(asker(cache), texts), calls, _nothing)
     yield Arm("exact hit, begin", each(lambda text: dispatcher.begin(query(text)), texts), calls, _nothing)
     yield Arm("exact hit, abegin", lambda calls: asyncio.run(ask_async(calls)), calls, _nothing)
 
@@ -83,26 +87,25 @@ def search(stores: Sequence[tuple[str, MemoryStore, int]], world: World, calls: 
     """The eight nearest, and the floor: one product of a matrix with a vector, by numpy."""
     scope = world.cache(stores[0][1], 0).unseen(query("")).scope
     for title, store, entries in stores:
-        asked, _ = near(world.vectors[:entries], 200)
+        asked = near(world.vectors[:entries], 200)
 
         def find(vector: Vector, store: MemoryStore = store) -> object:
             return store.search(vector, scope=scope, limit=8, now=0.0)
 
         yield Arm(f"search, {title}", each(find, list(asked)), calls)
         columns = np.asfortranarray(world.vectors[:entries])
-        yield Arm(f"numpy floor, {title}", each(lambda vector, columns=columns: columns @ vector, list(asked)), calls)
+        yield Arm(f"numpy floor, {title}", each(columns.dot, list(asked)), calls)
 
 
 def recall(store: MemoryStore, world: World, entries: int, count: int) -> float:
     """The share of near duplicates whose nearest stored vector is found first."""
     scope = world.cache(store, 0).unseen(query("")).scope
     kept = world.vectors[:entries]
-    asked, _ = near(kept, count, seed=2)
     found = 0
-    for vector in asked:
+    for vector in near(kept, count, seed=2):
         (best,) = store.search(vector, scope=scope, limit=1, now=0.0)
         found += best.score >= float((kept @ vector).max()) - 1e-5
-    return found / len(asked)
+    return found / count
 
 
 def bytes_per_entry(world: World, entries: int) -> float:

@@ -128,7 +128,8 @@ def near(vectors: Matrix, count: int, *, seed: int = 1) -> Matrix:
     noise -= (noise * vectors[rows]).sum(1, keepdims=True) * vectors[rows]
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     cosines = chance.uniform(0.92, 0.99, (count, 1)).astype(np.float32)
-    return cosines * vectors[rows] + np.sqrt(1.0 - cosines**2) * noise
+    turned: Matrix = cosines * vectors[rows] + np.sqrt(1.0 - cosines**2) * noise
+    return turned
 
 
 def _mixtures(real: Matrix, rows: int, seed: int) -> Matrix:
