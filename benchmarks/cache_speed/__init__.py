@@ -1,1 +1,1 @@
-"""What a lookup costs, part by part, beside others that do the same: ``python -m benchmarks.cache_speed.embedders`` …"""
+"""What a lookup costs, part by part and line by line: ``python -m benchmarks.cache_speed``."""

@@ -47,7 +47,7 @@ def meaning(world: World, stores: Sequence[tuple[str, VectorStore, int]], calls:
         first.store(miss, world.payloads[0])
 
     yield Arm("store", each(store_one, asked), calls)
-    stubbed = world.cache(stores[0][1], 0, embedder=Stub(world.embedder))
+    stubbed = world.cache(stores[0][1], 0, embedder=Stub(world.embedder, asked))
     yield Arm("hit by meaning, stubbed", each(asker(stubbed), asked), calls * 4)
     yield article(world, stores[0][2], asked, calls)
 

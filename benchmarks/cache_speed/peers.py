@@ -60,7 +60,7 @@ def redisvl(world: World, calls: int) -> Iterator[Arm]:
         print(f"redisvl is not measured: {error}", file=sys.stderr)
         return
     encoder = SentenceTransformerEmbedder()
-    stub = Stub(world.embedder)
+    stub = Stub(world.embedder, world.asked)
 
     def vectorizer(embed: Any) -> Any:
         return vectorize.CustomVectorizer(lambda text, **_: embed([text])[0].tolist())
