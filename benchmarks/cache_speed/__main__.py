@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds, calls = (1, 4) if options.quick else (options.rounds, 40)
     _in_process(figures, world, sizes, rounds, calls)
     with served(options.server or program()) as server:
-        many = 200 if options.quick else 5_000
+        many = 200 if options.quick else 20_000
         arms = list(askers.through_redis(world, server.url, 10 * calls, many))
         figures.samples |= measured(arms, rounds=rounds, servers=[server.pid])
     _cold(figures, onnx=title == "ONNX", rounds=0 if options.quick else options.rounds)

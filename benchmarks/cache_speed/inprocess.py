@@ -69,7 +69,7 @@ def article(world: World, entries: int, asked: Sequence[str], calls: int) -> Arm
 
 
 def exact(world: World, store: VectorStore, calls: int) -> Iterator[Arm]:
-    """Hits on the same words: of many questions, in objects that are new each time."""
+    """Hits on the same words: of many questions, each asked before, in objects that are new each time."""
     cache = world.cache(store, 0)
     dispatcher = Dispatcher(cache)
     texts = [world.entry(cache, number)[0].text for number in range(min(len(world.vectors), _WORDINGS))]
@@ -78,9 +78,12 @@ def exact(world: World, store: VectorStore, calls: int) -> Iterator[Arm]:
         for text in itertools.islice(itertools.cycle(texts), calls):
             await dispatcher.abegin(query(text))
 
-    yield Arm("exact hit, lookup", each(asker(cache), texts), calls, _nothing)
-    yield Arm("exact hit, begin", each(lambda text: dispatcher.begin(query(text)), texts), calls, _nothing)
-    yield Arm("exact hit, abegin", lambda calls: asyncio.run(ask_async(calls)), calls, _nothing)
+    def ask_all() -> None:
+        each(asker(cache), texts)(len(texts))
+
+    yield Arm("exact hit, lookup", each(asker(cache), texts), calls, ask_all)
+    yield Arm("exact hit, begin", each(lambda text: dispatcher.begin(query(text)), texts), calls, ask_all)
+    yield Arm("exact hit, abegin", lambda calls: asyncio.run(ask_async(calls)), calls, ask_all)
 
 
 def search(stores: Sequence[tuple[str, MemoryStore, int]], world: World, calls: int) -> Iterator[Arm]:
@@ -125,7 +128,3 @@ def bytes_per_entry(world: World, entries: int) -> float:
 
 def stores_of(world: World, sizes: Sequence[int]) -> list[tuple[str, MemoryStore, int]]:
     return [(f"{entries:,}", memory_of(world, entries), entries) for entries in sizes]
-
-
-def _nothing() -> None:
-    """What is asked often is known."""
