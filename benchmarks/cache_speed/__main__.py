@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 # One thread each: a pool of threads that spins beside another would be charged to whoever runs.
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = Figures()
     rounds, calls = (1, 4) if options.quick else (options.rounds, 40)
     _in_process(figures, world, sizes, rounds, calls)
-    with served(options.server or program()) as server:
+    with served(options.server or program()) as server, ExitStack() as connected:
         many = 200 if options.quick else 20_000
-        arms = list(askers.through_redis(world, server.url, 10 * calls, many))
+        arms = list(askers.through_redis(world, server.url, 10 * calls, many, connected))
         figures.samples |= measured(arms, rounds=rounds, servers=[server.pid])
     _cold(figures, onnx=title == "ONNX", rounds=0 if options.quick else options.rounds)
     write_csv(figures, options.out / "cache_speed.csv")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, closing
 
 import redis
 import redis.asyncio
@@ -33,14 +34,14 @@ async def together(ask: Ask, texts: Sequence[str], calls: int) -> None:
     await asyncio.gather(*(asker() for _ in range(min(ASKERS, calls))))
 
 
-def through_redis(world: World, url: str, calls: int, many: int) -> Iterator[Arm]:
-    """One asker and a hundred, next to GETs of the same payload by redis-py."""
-    store = RedisNearStore(url)
+def through_redis(world: World, url: str, calls: int, many: int, until: ExitStack) -> Iterator[Arm]:
+    """One asker and a hundred, next to GETs of the same payload by redis-py; connected ``until`` that ends."""
+    store = until.enter_context(closing(RedisNearStore(url)))
     cache = world.cache(store, len(world.stored))
     with redis.Redis.from_url(url) as filler:
         for text, payload in zip(world.stored, world.payloads, strict=True):
             filler.set(_KEY.format(text), payload)
-    client = redis.Redis.from_url(url)
+    client = until.enter_context(redis.Redis.from_url(url))
     yield Arm("redis-py GET", each(lambda text: client.get(_KEY.format(text)), world.stored), calls, _nothing)
     yield Arm("exact hit through Redis", each(lambda text: cache.lookup(query(text)), world.stored), calls, _nothing)
 
@@ -53,7 +54,9 @@ def through_redis(world: World, url: str, calls: int, many: int) -> Iterator[Arm
 
     def ours(calls: int) -> None:
         async def ask() -> None:
-            await together(lambda text: cache.alookup(query(text)), world.stored, calls)
+            # Connections belong to their loop.
+            async with aclosing(SemanticCache(world.embedder, RedisNearStore(url))) as cache:
+                await together(lambda text: cache.alookup(query(text)), world.stored, calls)
 
         asyncio.run(ask())
 
