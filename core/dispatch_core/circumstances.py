@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
 LONGEST = 1000
 """In characters. A longer text is no plain question: the rules see nothing in it."""
 
 
-def _forms(lines: str, **parts: str) -> re.Pattern[str]:
-    """Any of the forms, one a line; ``<NAME>`` in them stands for a part."""
-    for name, part in parts.items():
-        lines = lines.replace(f"<{name}>", f"(?:{part})")
-    return re.compile("|".join(line.strip() for line in lines.strip().splitlines()))
+class _Forms:
+    """Any of the forms, one a line; ``<NAME>`` in them stands for a part.
+
+    Compiled at the first search: all together that takes as long as the import of a small package.
+    """
+
+    def __init__(self, lines: str, **parts: str) -> None:
+        for name, part in parts.items():
+            lines = lines.replace(f"<{name}>", f"(?:{part})")
+        self._lines = lines
+
+    @cached_property
+    def search(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile("|".join(line.strip() for line in self._lines.strip().splitlines())).search
 
 
 # What is mentioned and not meant: quotations, code, calls of functions, translations.
 _QUOTES = frozenset("\"“「『`'(")
 _QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b\w{1,40}\([^()]*\)")
-_OTHER = _forms(r"""
+_OTHER = _Forms(r"""
     \btranslat|\bmeaning of\b|\bsynonym|\bwhat (?:does|do|did) .*\bmean\b
     \bhow (?:do|would|can) (?:you|i|we) (?:say|write|spell|pronounce)\b
     \bin (?:english|french|german|spanish|italian|chinese|japanese)\b
@@ -53,7 +63,7 @@ _VARIES = (
 _MONEY = r"dollars?|euros?|pounds?|yen|yuan|rupees?|pesos?|francs?|rmb|usd|eur|gbp|jpy|cny|inr|chf|cad|aud"
 _GOODS = r"bitcoins?|btc|ethereum|eth|crypto(?:currenc(?:y|ies))?|gold|silver|(?:crude )?oil|gas(?:oline)?|petrol"
 _COMING = r"train|bus|tram|ferry|flight|game|match|race|election|eclipse|full moon|holiday|episode"
-_VOLATILE = _forms(
+_VOLATILE = _Forms(
     r"""
     \bwhat(?: is|'s)? (?:the )?(?:time|date|day|year)(?: is it| is today| today)?(?: now)?(?: in [\w ]+)?\s*\??$
     \bwhat (?:time|day|date|month|year) is (?:it|today)\b|\bdo you (?:have|know) the time\b|\btoday's date\b
@@ -73,7 +83,7 @@ _VOLATILE = _forms(
     """,
     CURRENT=_CURRENT, VARIES=_VARIES, MONEY=_MONEY, GOODS=_GOODS, COMING=_COMING,
 )  # fmt: skip
-_CLIMATE = _forms(r"""
+_CLIMATE = _Forms(r"""
     \b(?:in|during) (?:the )?(?:january|february|march|april|may|june|july|august|september)\b
     \b(?:in|during) (?:the )?(?:october|november|december|spring|summer|autumn|fall|winter|rainy season|dry season)\b
     """)
@@ -81,8 +91,8 @@ _CLIMATE = _forms(r"""
 _MOMENTS = frozenset(
     ("now", "currently", "moment", "time", "present", "nowadays", "today", "tonight", "tomorrow", "yesterday", "this")
 )
-_MOMENT = _forms(r"\b(?:<NOW>|<DAY>)\b(?!'s)|\bnow\s*[?!.]*$", NOW=_NOW, DAY=_DAY)
-_TOLD = _forms(
+_MOMENT = _Forms(r"\b(?:<NOW>|<DAY>)\b(?!'s)|\bnow\s*[?!.]*$", NOW=_NOW, DAY=_DAY)
+_TOLD = _Forms(
     r"""
     \b(?:i|we)(?:'m|'ve|'d|'ll)?(?: \w+){0,6} (?:<NOW>|<DAY>)\b|\b(?:<NOW>|<DAY>),? (?:i|we)\b
     \bmy (?:\w+ ){0,3}(?:is|are|was|were) (?:<NOW>|<DAY>)\b|\b(?:if|when|whenever) .*\b(?:<NOW>|<DAY>|now)\b
@@ -91,7 +101,7 @@ _TOLD = _forms(
     DAY=_DAY,
 )
 _GREETING = r"(?:hi|hello|hey|please|so|and|ok|okay|can|could|would|will)?,? ?(?:you )?"
-_ASKS = _forms(
+_ASKS = _Forms(
     r"""
     \?
     ^<GREETING>(?:tell me|show me|give me|check|find|any|what|who|where|when|which|how)\b
@@ -116,7 +126,7 @@ _DONE = (
     r"|expired?|renew(?:ed|s)?|paid|booked|scheduled|overdue|delayed|lost|here|still (?:open|valid|active|pending)"
     r"|land(?:ed)?|leave"
 )
-_PERSONAL = _forms(
+_PERSONAL = _Forms(
     r"""
     \bwhere(?: is|'s| are) <MY>(?:<RECORD>|card|money|driver|bike|car|phone)\b(?! (?:history|page|settings))
     \b(?:what|when|how (?:much|high))(?: is|'s| are| was| were) <MY><RECORD>\b
@@ -137,11 +147,11 @@ _PERSONAL = _forms(
 )  # fmt: skip
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
-_ZH_OTHER = _forms(r"""
+_ZH_OTHER = _Forms(r"""
     怎么(?!样)|如何|怎样才|为什么|为何|为啥|能不能|可不可以|是否可以|我.{0,20}?(?:可以|能).{0,20}?吗
     区别|原理|什么意思|翻译|英文|英语
     """)
-_ZH_VOLATILE = _forms(
+_ZH_VOLATILE = _Forms(
     r"""
     <NOW>(?!的?(?:密码|文件|窗口|页面|目录|用户|电流))|几点了
     最新的?.{0,8}?(?:消息|新闻|版本|进展|价格|行情|动态|比分|政策|型号)|实时.{0,4}?(?:价格|行情|汇率|路况|股价|比分)
@@ -156,7 +166,7 @@ _ZH_TOLD = re.compile(
     r"我(?:们)?.{0,6}(?:现在|目前|今天|昨天|昨晚|今早|明天|当前)|(?:现在|目前|今天|昨天|昨晚)我|如果|假如"
 )
 _ZH_ASKS = re.compile(r"\?|吗|呢|什么|多少|几|谁|哪|怎么样")
-_ZH_PERSONAL = _forms(
+_ZH_PERSONAL = _Forms(
     r"""
     我的?.{0,6}?<RECORD>.{0,6}?(?:到哪|在哪|哪儿|哪里|什么时候|何时|几点|多少|状态|还剩|还有)
     我的?.{0,6}?<RECORD>.{0,6}?(?:发货|发出|到了|到账|好了|完成|通过|到期|过期)
@@ -169,6 +179,7 @@ _ZH_PERSONAL = _forms(
     "|申请|会员|年假|日程|行李|维修单|优惠券",
 )
 
+_NONE: frozenset[str] = frozenset()
 _NO_MARKS = str.maketrans("?!.,;:()", " " * 8)
 
 
@@ -178,7 +189,7 @@ def volatile(text: str) -> bool:
     >>> volatile("What is the weather like in Oslo?"), volatile("What is the current in a 5 ohm resistor?")
     (True, False)
     """
-    return "volatile" in _circumstances(text)
+    return "volatile" in circumstances(text)
 
 
 def personal(text: str) -> bool:
@@ -187,13 +198,17 @@ def personal(text: str) -> bool:
     >>> personal("Where is my package?"), personal("How do I change my password?")
     (True, False)
     """
-    return "personal" in _circumstances(text)
+    return "personal" in circumstances(text)
 
 
-@lru_cache(maxsize=4096)
+def circumstances(text: str) -> frozenset[str]:
+    """What the right answer depends on: "volatile", "personal", both or nothing."""
+    # A memo of long texts would fill the memory.
+    return _NONE if len(text) > LONGEST else _circumstances(text)
+
+
+@lru_cache(maxsize=16_384)
 def _circumstances(text: str) -> frozenset[str]:
-    if len(text) > LONGEST:
-        return frozenset()
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").casefold()
     if not _QUOTES.isdisjoint(plain):
         plain = _QUOTED.sub(" ", plain)

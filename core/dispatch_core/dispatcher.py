@@ -16,14 +16,13 @@ from typing import Literal
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.cache import REJECTED, STALE, SemanticCache
 from dispatch_core.consensus import CONTESTED
-from dispatch_core.errors import ConfigError, LimitError
+from dispatch_core.errors import ConfigError, LimitError, StoreError
 from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Key, Lead, Shared
 from dispatch_core.flights import Flights, Seat
 from dispatch_core.lease import Lease, Leases
 from dispatch_core.ports import Limiter, MeasuredStore, Reservation
 from dispatch_core.refresh import Refreshes
-from dispatch_core.stores.memory import MemoryStore
 from dispatch_core.telemetry import Prices, Stats, Tally
 from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
@@ -120,8 +119,8 @@ class Dispatcher:
         self._failing = FailOpen(self._tally, enabled=on_error == "miss", clock=clock)
         # A policy that cannot learn says nothing of the store, nor does one that can.
         self._learning = FailOpen(self._tally, enabled=on_error == "miss", clock=clock, part="learning")
-        instant = cache is not None and isinstance(cache.stored_in, MemoryStore)
-        self._writer = WriteBehind() if write_behind and self._failing.enabled and not instant else None
+        at_hand = cache is not None and getattr(cache.stored_in, "at_hand", False)
+        self._writer = WriteBehind() if write_behind and self._failing.enabled and not at_hand else None
         self._under_way: dict[str, Entry] = {}
         self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
@@ -141,10 +140,12 @@ class Dispatcher:
         behind somebody who asks the same and waits for the quota counts, waiting for an answer under way does not.
         Raises `LimitExceeded` and `RequestTooLarge`.
         """
-        return run(self._begin(query, cost, timeout))
+        found = self._at_once(query)
+        return found if found is not None else run(self._begin(query, cost, timeout))
 
     async def abegin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
-        return await arun(self._begin(query, cost, timeout))
+        found = self._at_once(query)
+        return found if found is not None else await arun(self._begin(query, cost, timeout))
 
     def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
         """Settle the reservation, give the answer to those who wait for it, and store it.
@@ -231,6 +232,17 @@ class Dispatcher:
         if self.cache is not None:
             await self.cache.aclose()
 
+    def _at_once(self, query: Query) -> Match | None:
+        """A hit for which nobody need wait, nor be told."""
+        try:
+            found = None if self.cache is None else self.cache.at_once(query)
+        except StoreError:
+            # The lookup meets it again, and decides.
+            return None
+        if found is not None:
+            self._tally.count("exact_hits", saved=found.entry.usage)
+        return found
+
     def _begin(self, query: Query, cost: Cost | None, timeout: float | None) -> Flow[Match | Ticket]:
         queues = self.limiter is not None and cost is not None
         patience = timeout if queues and timeout is not None else math.inf
@@ -311,7 +323,7 @@ class Dispatcher:
         if seat.until is None:
             return seat, None
         begun = self._clock()
-        exactly = replace(miss.query, semantic=False)
+        exactly = cache.unseen(replace(miss.query, semantic=False))
 
         def look() -> Flow[Match | None]:
             found = yield from cache.lookup_flow(exactly)
@@ -333,7 +345,7 @@ class Dispatcher:
         entry = self._under_way.get(unseen.id)
         if entry is not None and cache.fresh(entry) and not cache.shadow:
             return Match(entry, 1.0, exact=True)
-        return (yield from self._failing.safely(cache.lookup_flow(unseen.query), unseen))
+        return (yield from self._failing.safely(cache.lookup_flow(unseen), unseen))
 
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
         writing = None

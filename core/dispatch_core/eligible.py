@@ -7,11 +7,10 @@ ago need not be right for another now.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from dispatch_core.circumstances import personal, volatile
+from dispatch_core.circumstances import circumstances
 from dispatch_core.errors import ConfigError
 from dispatch_core.types import Fit, Query
 
@@ -32,15 +31,15 @@ _TEMPLATE = re.compile(
 def why_exact_only(query: Query) -> str | None:
     """A reason that needs no tokenizer to see, or None."""
     text = query.text.strip()
-    reasons = {
-        "exact-only": not query.semantic,
-        "empty-text": not text,
-        "too-long": len(text) > MAX_CHARS,
-        "several-lines": "\n" in text,
-        "broken-unicode": any("\ud800" <= char <= "\udfff" for char in text[:MAX_CHARS]),
-        "template": _TEMPLATE.search(text[:MAX_CHARS]) is not None,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    if not query.semantic:
+        return "exact-only"
+    if not text or len(text) > MAX_CHARS:
+        return "too-long" if text else "empty-text"
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        return "broken-unicode"
+    if "\n" in text:
+        return "several-lines"
+    return "template" if ":" in text and _TEMPLATE.search(text) else None
 
 
 def why_unreadable(fit: Fit, max_tokens: int) -> str | None:
@@ -108,20 +107,26 @@ class Eligibility:
 
     def why_not_at_all(self, query: Query) -> str | None:
         """The reason why the question is neither looked up nor stored, or None."""
-        return next(self._reasons(query.text, "bypass"), None)
+        return self._reason(query.text, "bypass")
 
     def why_exact_only(self, query: Query) -> str | None:
         """The reason why the question is compared with its own words only, or None. Needs no tokenizer."""
-        return why_exact_only(query) or next(self._reasons(query.text, "exact"), None)
+        return why_exact_only(query) or self._reason(query.text, "exact")
 
-    def _reasons(self, text: str, handling: Handling) -> Iterator[str]:
-        if any(re.search(pattern, text, re.IGNORECASE) for pattern in self.exempt):
-            return
-        if self.volatile == handling and volatile(text):
-            yield "volatile"
-        if self.personal == handling and personal(text):
-            yield "personal"
-        yield from (rule.reason for rule in self.rules if rule.handling == handling and rule.holds(text))
+    def _reason(self, text: str, handling: Handling) -> str | None:
+        for pattern in self.exempt:
+            if re.search(pattern, text, re.IGNORECASE):
+                return None
+        found = circumstances(text)
+        if found:
+            if self.volatile == handling and "volatile" in found:
+                return "volatile"
+            if self.personal == handling and "personal" in found:
+                return "personal"
+        for rule in self.rules:
+            if rule.handling == handling and rule.holds(text):
+                return rule.reason
+        return None
 
 
 def _check_handling(name: str, handling: str) -> None:

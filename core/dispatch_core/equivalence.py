@@ -91,6 +91,8 @@ def clusters(entries: Sequence[Entry], same: Equivalence = same_entry) -> list[i
     Compares with one entry of each cluster only, so ``same`` is asked at most ``n (n - 1) / 2`` times, and ``n - 1``
     times when all agree.
     """
+    if same is same_entry:
+        return _clusters_of_forms(entries)
     labels: list[int] = []
     firsts: list[int] = []
     for index, entry in enumerate(entries):
@@ -99,6 +101,17 @@ def clusters(entries: Sequence[Entry], same: Equivalence = same_entry) -> list[i
             firsts.append(index)
         labels.append(label)
     return labels
+
+
+def _clusters_of_forms(entries: Sequence[Entry]) -> list[int]:
+    """What `clusters` comes to with `same_entry`: that is equality of something, which can be looked up."""
+    if len({entry.payload for entry in entries}) == 1:
+        return [0] * len(entries)
+    firsts: dict[bytes | str, int] = {}
+    forms = ((entry.payload, _form(entry.payload)) for entry in entries)
+    return [
+        firsts.setdefault(payload if form is None else form, index) for index, (payload, form) in enumerate(forms)
+    ]
 
 
 def spoken(payload: bytes) -> str | None:

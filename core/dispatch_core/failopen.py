@@ -34,9 +34,9 @@ class FailOpen:
     def safely(self, flow: Flow[T], otherwise: U, *, always: bool = False) -> Flow[T | U]:
         """Run a flow of the part; its failure, or an open breaker, gives ``otherwise``."""
         enabled = self.enabled or always
-        with self._lock:
-            allowed = self._breaker.allow(self._clock())
-        if not allowed and enabled:
+        breaker = self._breaker
+        # Closed it allows everything; whether it is, is one step to see.
+        if breaker.is_open and not self._allowed() and enabled:
             self._tally.count("failures")
             return otherwise
         try:
@@ -46,11 +46,17 @@ class FailOpen:
             if not enabled:
                 raise
             return otherwise
-        with self._lock:
-            recovered = self._breaker.success()
-        if recovered:
+        if breaker.failures and self._recovered():
             _log.warning("%s works again", self._part)
         return result
+
+    def _allowed(self) -> bool:
+        with self._lock:
+            return self._breaker.allow(self._clock())
+
+    def _recovered(self) -> bool:
+        with self._lock:
+            return self._breaker.success()
 
     def failed(self, error: Exception) -> None:
         """Count an error, and log the first of a series."""

@@ -218,8 +218,6 @@ async def this_task() -> Asker:
 
 def _here() -> tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]:
     """The loop that runs in this thread, and the task that it runs."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None, None
-    return loop, asyncio.current_task(loop)
+    # What `asyncio.get_running_loop` asks too, which raises where there is none: dear, where most calls come from.
+    loop = asyncio._get_running_loop()
+    return (None, None) if loop is None else (loop, asyncio.current_task(loop))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _DIGEST_BYTES = 20
@@ -13,18 +14,20 @@ _DIGEST_BYTES = 20
 
 def canonical(text: str) -> str:
     """The form in which two texts are the same text: Unicode NFC, unified line ends, no outer white space."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def digest(*parts: str, key: bytes = b"") -> str:
     """Hex digest of the parts in order; lengths are part of it, so parts can never run into each other."""
-    state = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=key)
-    for part in parts:
-        # Lone surrogates reach us from broken clients; they must have an identity too.
-        data = part.encode("utf-8", "surrogatepass")
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()
+    return hashlib.blake2b(b"".join(map(_framed, parts)), digest_size=_DIGEST_BYTES, key=key).hexdigest()
+
+
+def _framed(part: str) -> bytes:
+    # Lone surrogates reach us from broken clients; they must have an identity too.
+    data = part.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(8, "little") + data
 
 
 def namespace_digest(namespace: str, secret: bytes = b"") -> str:
@@ -49,3 +52,11 @@ def full_scope(namespace: str, scope: str, embedder: str, sources: Sequence[tupl
 
 def entry_id(scope: str, text: str) -> str:
     return digest("entry", scope, canonical(text))
+
+
+@lru_cache(maxsize=4096)
+def scope_of(
+    namespace: str, secret: bytes, scope: str, embedder: str, sources: tuple[tuple[str, str], ...] = ()
+) -> str:
+    """The full scope of a namespace that is not digested yet. Most questions share a few, which are remembered."""
+    return full_scope(namespace_digest(namespace, secret), scope, embedder, sources)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 
@@ -132,19 +131,22 @@ class Tally:
     def __init__(self, prices: Prices | None = None) -> None:
         self._lock = threading.Lock()
         self._prices = prices
-        self._counts: Counter[str] = Counter()
-        self._saved = Usage()
-        self._spent = Usage()
+        self._counts: dict[str, int] = {}
+        self._saved = [0, 0]
+        self._spent = [0, 0]
 
     def count(self, name: str, by: int = 1, *, saved: Usage | None = None, spent: Usage | None = None) -> None:
         """Add to a counter of `Stats`, and tokens to its totals."""
         with self._lock:
-            self._counts[name] += by
+            self._counts[name] = self._counts.get(name, 0) + by
             if saved is not None:
-                self._saved += saved
+                self._saved[0] += saved.input_tokens
+                self._saved[1] += saved.output_tokens
             if spent is not None:
-                self._spent += spent
+                self._spent[0] += spent.input_tokens
+                self._spent[1] += spent.output_tokens
 
     def snapshot(self, memory: Memory | None = None) -> Stats:
         with self._lock:
-            return Stats(**self._counts, saved=self._saved, spent=self._spent, prices=self._prices, memory=memory)
+            saved, spent = Usage(*self._saved), Usage(*self._spent)
+            return Stats(**self._counts, saved=saved, spent=spent, prices=self._prices, memory=memory)
