@@ -1,4 +1,4 @@
-"""LangChain models against a provider over HTTP, what hears of their calls, and what they may leave behind: nothing."""
+"""LangChain models against a provider over HTTP, what hears of their calls, and what they may leave behind."""
 
 from __future__ import annotations
 

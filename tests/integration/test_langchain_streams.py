@@ -19,6 +19,7 @@ from langchain_core.tools import tool
 from langchain_models import PLENTY, QUESTION, Heard, Scripted, asked, left_nothing, model_of, streamed, summed
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import Field
 
 from dispatch_core import ConfigError, HashingEmbedder, LimitExceeded
 from dispatch_core.simulate import Simulator, SimulatorConfig
@@ -153,9 +154,9 @@ async def test_a_stream_that_was_cut_off_is_not_stored(model: Any, form: str, pr
 class Chunks(FakeListChatModel):
     """Streams the given chunks."""
 
-    responses: list[str] = []
+    responses: list[str] = Field(default_factory=list)
     chunks: list[AIMessageChunk]
-    calls: list[int] = []
+    calls: list[int]
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=AIMessage("whole"))])
@@ -223,9 +224,8 @@ async def test_listeners_hear_of_a_replay_what_they_hear_of_a_stream(
 
 async def test_events_of_a_chain_are_the_same_for_a_replay(model: Any, cache: SemanticCache) -> None:
     chain = ChatPromptTemplate.from_messages([("human", "{asked}")]) | model | StrOutputParser()
-    told = []
-    for _ in range(2):
-        told.append([event["event"] async for event in chain.astream_events({"asked": QUESTION}, version="v2")])
+    asked_twice = [chain.astream_events({"asked": QUESTION}, version="v2") for _ in range(2)]
+    told = [[event["event"] async for event in events] for events in asked_twice]
     assert told[0] == told[1]
     assert told[0].count("on_chat_model_stream") > 3
     assert cache.stats().exact_hits == 1
