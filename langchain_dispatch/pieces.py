@@ -6,7 +6,7 @@ A chunk that only adds text is stored as the number of characters that it adds: 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -37,12 +37,15 @@ def pieces_of(chunks: Sequence[AIMessageChunk], message: AIMessage | None) -> li
     return pieces
 
 
-def chunks_of(pieces: Sequence[Piece], message: AIMessage, size: int | None) -> list[dict[str, Any]]:
-    """The fields of the chunks: ``size`` characters in each if it is given, else as recorded, else all in one."""
+def chunks_of(pieces: Sequence[Piece], message: AIMessage, size: int | None) -> Iterator[dict[str, Any]]:
+    """The fields of the chunks, each when it is asked for.
+
+    ``size`` characters in each if it is given, else as recorded, else all in one.
+    """
     text = message.content if isinstance(message.content, str) else ""
     if size is not None or not pieces:
-        return _cut(message, text, size)
-    chunks: list[dict[str, Any]] = []
+        yield from _cut(message, text, size)
+        return
     at = 0
     for piece in pieces:
         fields: dict[str, Any] = {"characters": piece} if isinstance(piece, int) else dict(piece)
@@ -50,8 +53,7 @@ def chunks_of(pieces: Sequence[Piece], message: AIMessage, size: int | None) -> 
         if characters is not None:
             fields["content"] = text[at : at + characters]
             at += characters
-        chunks.append(fields)
-    return chunks
+        yield fields
 
 
 def _piece(chunk: AIMessageChunk) -> Piece:
@@ -68,9 +70,10 @@ def _said(message: AIMessage) -> list[Any]:
     return [(call["name"], call["args"]) for call in message.tool_calls]
 
 
-def _cut(message: AIMessage, text: str, size: int | None) -> list[dict[str, Any]]:
+def _cut(message: AIMessage, text: str, size: int | None) -> Iterator[dict[str, Any]]:
     size = size or max(1, len(text))
-    chunks: list[dict[str, Any]] = [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    for at in range(0, len(text), size):
+        yield {"content": text[at : at + size]}
     last = {name: value for name in _FIELDS if (value := getattr(message, name, None))}
     if not isinstance(message.content, str):
         last["content"] = message.content
@@ -80,4 +83,4 @@ def _cut(message: AIMessage, text: str, size: int | None) -> list[dict[str, Any]
     ]
     if calls:
         last["tool_call_chunks"] = calls
-    return [*chunks, {**last, "chunk_position": "last"}]
+    yield {**last, "chunk_position": "last"}
