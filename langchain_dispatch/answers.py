@@ -4,38 +4,74 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.load import Serializable, dumps, loads
-from langchain_core.messages import AIMessage
+from langchain_core.load import Serializable, dumps, load
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, Generation
 
 from dispatch_core.types import Match, Usage
+from langchain_dispatch.endings import unfinished
+from langchain_dispatch.pieces import Piece, pieces_of
+from langchain_dispatch.shape import NO_SHAPE, Shape, stored_form
 
 _CLASSES: list[type[Serializable]] = [Generation, ChatGeneration, AIMessage]
-_TRUNCATED = frozenset({"length", "max_tokens", "content_filter", "safety", "error", "incomplete"})
+_BY_NAME: dict[str, type[Generation] | type[AIMessage]] = {
+    "Generation": Generation, "ChatGeneration": ChatGeneration, "AIMessage": AIMessage
+}  # fmt: skip
 _SPENT = ("token_usage", "usage")
+_IDS = ("id", "call_id", "tool_call_id", "tool_use_id")
+_RANDOM = 24
+_ESCAPED = b"__lc_escaped__"
+"""How LangChain marks what looks like an object of its own and is none."""
 
 
-def encode(generations: Sequence[Generation]) -> bytes | None:
-    """The stored form, or None for an answer that must not be replayed: empty, cut off, or not wholly JSON."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer from the cache, marked as such, with ids of its own, and without tokens that were not spent.
+
+    ``pieces`` are the chunks in which it was once streamed, none if it never was; ``ids`` the new ids of its tool
+    calls by the old ones, ``note`` what it says of itself.
+    """
+
+    generations: list[Generation]
+    pieces: tuple[Piece, ...] = ()
+    ids: Mapping[str, str] = field(default_factory=dict)
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode(generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] = ()) -> bytes | None:
+    """The stored form, or None for an answer that must not be replayed: empty, cut off, or not wholly JSON.
+
+    ``chunks`` are those in which it was streamed.
+    """
     if not generations or not all(_complete(generation) for generation in generations):
         return None
     try:
-        text = dumps(list(generations))
-        return None if _holds_unknown(json.loads(text)) else text.encode()
+        stored = [_storable(generation) for generation in generations]
+        text = dumps(stored)
+        if _holds_unknown(json.loads(text)):
+            return None
+        pieces = pieces_of(chunks, getattr(stored[0], "message", None)) if chunks else None
+        return (f'{{"generations":{text},"pieces":{json.dumps(pieces)}}}' if pieces else text).encode()
     except (ValueError, TypeError, RecursionError):
         # Circular or endless metadata; LangChain itself would not notice before somebody prints it.
         return None
 
 
-def decode(payload: bytes) -> list[Generation]:
-    """Fresh objects at every call: LangChain writes into what a cache returns."""
-    generations = loads(payload.decode(), allowed_objects=_CLASSES)
+def decode(payload: bytes) -> tuple[list[Generation], tuple[Piece, ...]]:
+    """The generations, fresh objects at every call, for LangChain writes into them; and the pieces."""
+    stored: Any = json.loads(payload)
+    pieces: list[Piece] = []
+    if isinstance(stored, dict):
+        stored, pieces = stored.get("generations"), stored.get("pieces") or []
+    simple = payload.count(b'"lc":') == _objects(stored) and _ESCAPED not in payload
+    generations = [_object(item) for item in stored] if simple else load(stored, allowed_objects=_CLASSES)
     if not isinstance(generations, list) or not all(isinstance(item, Generation) for item in generations):
         raise ValueError("not a list of generations")
-    return generations
+    return generations, tuple(pieces)
 
 
 def usage_of(generations: Sequence[Generation]) -> Usage | None:
@@ -47,50 +83,68 @@ def usage_of(generations: Sequence[Generation]) -> Usage | None:
     return None
 
 
-def replayed(match: Match) -> list[Generation] | None:
-    """The generations of a hit: marked as such, with ids of their own, and without tokens that were not spent.
-
-    None if the entry cannot be read: written by another version, or not by us at all.
+def replayed(match: Match, shape: Shape = NO_SHAPE) -> Answer | None:
+    """The answer of a hit; None if the entry cannot be read: written by another version, or not by us at all.
 
     An old message id would replace the earlier turn in a checkpointed thread; old tool-call ids would collide there.
     """
     try:
-        generations = decode(match.entry.payload)
-    except (ValueError, TypeError, NotImplementedError):
+        generations, pieces = decode(match.entry.payload)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
         return None
     note = match.note()
+    ids: dict[str, str] = {}
     for generation in generations:
-        if isinstance(generation, ChatGeneration):
-            generation.message = _reissued(generation.message, note)
-    return generations
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            ids |= _fresh_ids(generation.message)
+            generation.message = _reissued(generation.message, ids, note, shape)
+    return Answer(generations, pieces, ids, note)
 
 
-def _reissued(message: Any, note: dict[str, Any]) -> Any:
-    metadata = {name: value for name, value in message.response_metadata.items() if name not in _SPENT}
-    update: dict[str, Any] = {
-        "id": f"run-{uuid.uuid4()}",
-        "response_metadata": {**metadata, "dispatch": note},
-    }
-    if message.usage_metadata:
-        update["usage_metadata"] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    fresh = {call["id"]: f"call_{uuid.uuid4().hex[:24]}" for call in message.tool_calls if call["id"]}
-    if fresh:
-        update["tool_calls"] = [{**call, "id": fresh.get(call["id"], call["id"])} for call in message.tool_calls]
-        update["additional_kwargs"] = _with_ids(message.additional_kwargs, fresh)
-        update["content"] = _with_ids(message.content, fresh)
-    return message.model_copy(update=update)
-
-
-def _with_ids(value: Any, fresh: dict[str, str]) -> Any:
+def with_ids(value: Any, fresh: Mapping[str, str]) -> Any:
     """The same structure with every old tool-call id replaced, wherever a provider repeats it."""
     if isinstance(value, dict):
         return {
-            name: fresh.get(item, item) if name == "id" and isinstance(item, str) else _with_ids(item, fresh)
+            name: fresh.get(item, item) if name in _IDS and isinstance(item, str) else with_ids(item, fresh)
             for name, item in value.items()
         }
     if isinstance(value, list):
-        return [_with_ids(item, fresh) for item in value]
+        return [with_ids(item, fresh) for item in value]
     return value
+
+
+def unspent(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A response's metadata without the tokens that it cost then."""
+    return {name: value for name, value in metadata.items() if name not in _SPENT}
+
+
+def _fresh_ids(message: AIMessage) -> dict[str, str]:
+    calls = [*message.tool_calls, *message.invalid_tool_calls]
+    return {call["id"]: _alike(call["id"]) for call in calls if call["id"]}
+
+
+def _alike(id: str) -> str:
+    """A new id of the same form: some providers refuse the ids of others."""
+    head, mark, tail = id.rpartition("_")
+    length = len(tail) if len(tail) > 8 else _RANDOM
+    random = uuid.uuid4().hex + uuid.uuid4().hex
+    return f"{head}{mark}{random[:length]}"
+
+
+def _reissued(message: AIMessage, ids: Mapping[str, str], note: Mapping[str, Any], shape: Shape) -> AIMessage:
+    update: dict[str, Any] = {
+        "id": f"run-{uuid.uuid4()}",
+        "response_metadata": {**unspent(message.response_metadata), "dispatch": dict(note)},
+    }
+    if message.usage_metadata:
+        update["usage_metadata"] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    if ids:
+        for name in ("tool_calls", "invalid_tool_calls", "additional_kwargs", "content"):
+            update[name] = with_ids(getattr(message, name), ids)
+    if "parsed" in message.additional_kwargs:
+        kwargs = update.get("additional_kwargs", message.additional_kwargs)
+        update["additional_kwargs"] = {**kwargs, "parsed": shape.restored(kwargs["parsed"])}
+    return message.model_copy(update=update)
 
 
 def _complete(generation: Generation) -> bool:
@@ -101,9 +155,32 @@ def _complete(generation: Generation) -> bool:
         return False
     if not generation.text and not getattr(message, "content", None) and not getattr(message, "tool_calls", None):
         return False
-    facts = {**(generation.generation_info or {}), **getattr(message, "response_metadata", {})}
-    reasons = (facts.get(name) for name in ("finish_reason", "stop_reason", "status"))
-    return not any(isinstance(reason, str) and reason.lower() in _TRUNCATED for reason in reasons)
+    return not unfinished({**(generation.generation_info or {}), **getattr(message, "response_metadata", {})})
+
+
+def _storable(generation: Generation) -> Generation:
+    """With what an SDK parsed in its JSON form. Raises ValueError if it has none."""
+    message = getattr(generation, "message", None)
+    if message is None or "parsed" not in message.additional_kwargs:
+        return generation
+    kwargs = {**message.additional_kwargs, "parsed": stored_form(message.additional_kwargs["parsed"])}
+    return generation.model_copy(update={"message": message.model_copy(update={"additional_kwargs": kwargs})})
+
+
+def _objects(stored: Any) -> int:
+    """How many objects a stored list of generations consists of, if there is nothing special in them."""
+    if not isinstance(stored, list) or not all(isinstance(item, dict) for item in stored):
+        return 0
+    return sum(2 if "message" in item.get("kwargs", ()) else 1 for item in stored)
+
+
+def _object(node: Mapping[str, Any]) -> Any:
+    """What `load` makes of it, a few times faster: nothing in it is an object but generations and their messages."""
+    kind = _BY_NAME[node["id"][-1]] if node["lc"] == 1 and node["type"] == "constructor" else None
+    if kind is None:
+        raise ValueError("not an object")
+    fields = node["kwargs"]
+    return kind(**({**fields, "message": _object(fields["message"])} if "message" in fields else fields))
 
 
 def _holds_unknown(value: Any) -> bool:

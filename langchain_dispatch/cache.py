@@ -21,7 +21,6 @@ from dispatch_core import (
     Policy,
     Prices,
     Stats,
-    Ticket,
     VectorStore,
     redis_store,
     store_from_url,
@@ -31,15 +30,20 @@ from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.errors import ConfigError
 from dispatch_core.keys import digest
 from dispatch_core.stores import Index
-from langchain_dispatch.answers import encode, replayed, usage_of
+from langchain_dispatch.call import Call
 from langchain_dispatch.embedder import as_embedder
+from langchain_dispatch.exchange import Exchange
+from langchain_dispatch.observer import observer
 from langchain_dispatch.query import call_of, query_of
+from langchain_dispatch.shape import NO_SHAPE, Shape
+from langchain_dispatch.shared import Shared
+from langchain_dispatch.turns import messages_of
 
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-_TICKETS = 2048
+_KEPT = 2048
 DEFAULT_THRESHOLD = 0.92
 
 
@@ -51,9 +55,11 @@ class CacheOptions(TypedDict, total=False):
     sources: Mapping[str, str] | None
     shadow: bool
     prices: Prices | None
+    single_flight: bool
+    flight_timeout: float
 
 
-class SemanticCache(BaseCache):
+class SemanticCache(Shared, BaseCache):
     """An LLM cache that serves an answer to a question of the same meaning.
 
     Only the last human turn is compared by meaning, when it is one line of plain text; the model, its parameters,
@@ -103,9 +109,10 @@ class SemanticCache(BaseCache):
             sources=options.get("sources"),
             shadow=options.get("shadow", False),
         )
-        self.dispatcher = Dispatcher(core, on_error=on_error, single_flight=False, prices=options.get("prices"))
+        self.dispatcher = Dispatcher(core, on_error=on_error, **_of_dispatcher(options))
         self.namespace = namespace
-        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
+        self._observer = observer()
+        self._looked_up: OrderedDict[str, Exchange] = OrderedDict()
         self._lock = threading.Lock()
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
@@ -163,40 +170,50 @@ class SemanticCache(BaseCache):
     async def aclose(self) -> None:
         await self.dispatcher.aclose()
 
+    def exchange(self, prompt: str, llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
+        """A question through this cache, for one who says at any rate how it ended."""
+        return Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace, shape), shape)
+
     def _lookup(self, prompt: str, llm_string: str) -> Flow[RETURN_VAL_TYPE | None]:
-        query = query_of(prompt, llm_string, self.namespace)
-        if query is None:
-            self.dispatcher.bypassed()
-            return None
-        found = yield from step(self.dispatcher.begin, self.dispatcher.abegin, query)
-        if isinstance(found, Ticket):
-            self._keep(found, prompt, llm_string)
-            return None
-        answer = replayed(found)
-        if answer is None:
-            yield from step(self.dispatcher.discard, self.dispatcher.adiscard, found)
-        return answer
+        exchange, call = self._announced(prompt, llm_string)
+        answer = yield from exchange.begin()
+        if answer is not None:
+            return answer.generations
+        if call is None:
+            self._keep(exchange, digest(prompt, llm_string))
+        elif exchange.open:
+            yield from step(self._observer.hold, self._observer.ahold, call)
+        return None
+
+    def _announced(self, prompt: str, llm_string: str) -> tuple[Exchange, Call | None]:
+        """Of a call that was announced we know the schema and will hear the end; nobody may wait for any other."""
+        messages = messages_of(prompt)
+        call = None if messages is None else self._observer.asking(messages)
+        if call is None:
+            query = query_of(prompt, llm_string, self.namespace)
+            return Exchange(self.dispatcher, query, alone=True), None
+        exchange = call.exchange = self.exchange(prompt, llm_string, call.shape())
+        call.key = digest(prompt, llm_string)
+        return exchange, call
 
     def _update(self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE) -> Flow[None]:
-        ticket = self._ticket(prompt, llm_string)
-        if ticket is not None:
-            finish, afinish = self.dispatcher.finish, self.dispatcher.afinish
-            yield from step(finish, afinish, ticket, encode(generations), usage_of(generations))
+        key = digest(prompt, llm_string)
+        call = self._observer.answered(key)
+        if call is not None and call.exchange is not None:
+            yield from call.exchange.finish(generations, call.chunks)
+            return
+        with self._lock:
+            exchange = self._looked_up.pop(key, None)
+        if exchange is None:
+            exchange = Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace))
+        yield from exchange.finish(generations)
 
-    def _keep(self, ticket: Ticket, prompt: str, llm_string: str) -> None:
+    def _keep(self, exchange: Exchange, key: str) -> None:
         """LangChain calls `update` with the same two strings: the ticket saves the second embedding."""
         with self._lock:
-            self._tickets[digest(prompt, llm_string)] = ticket
-            while len(self._tickets) > _TICKETS:
-                self._tickets.popitem(last=False)
-
-    def _ticket(self, prompt: str, llm_string: str) -> Ticket | None:
-        with self._lock:
-            ticket = self._tickets.pop(digest(prompt, llm_string), None)
-        if ticket is not None:
-            return ticket
-        query = query_of(prompt, llm_string, self.namespace)
-        return None if query is None else self.dispatcher.unlooked(query)
+            self._looked_up[key] = exchange
+            while len(self._looked_up) > _KEPT:
+                self._looked_up.popitem(last=False)
 
 
 class SemanticRedisCache(SemanticCache):
@@ -236,6 +253,11 @@ class SemanticRedisCache(SemanticCache):
             on_error=on_error,
             **options,
         )
+
+
+def _of_dispatcher(options: CacheOptions) -> dict[str, Any]:
+    names = ("prices", "single_flight", "flight_timeout")
+    return {name: options[name] for name in names if name in options}  # type: ignore[literal-required]
 
 
 def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import cache as memoised
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, SupportsIndex, TypeVar, cast
 
 from langchain_core.caches import BaseCache
-from langchain_core.language_models import BaseChatModel
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, BaseLLM, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
+from langchain_dispatch import streams
+from langchain_dispatch.call import Call
+from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import TokenRateLimiter
+from langchain_dispatch.replay import replay
 
-M = TypeVar("M", bound=BaseChatModel)
+M = TypeVar("M", bound=BaseChatModel | BaseLLM)
 
 
 def dispatch(
@@ -22,33 +32,65 @@ def dispatch(
     *,
     cache: BaseCache | bool | None = None,
     rate_limiter: BaseRateLimiter | TokenLimiter | None = None,
+    stream_chunk: int | None = None,
 ) -> M:
-    """A copy of a chat model with the given cache and limiter, whose ``with_config`` takes a ``rate_limiter``.
+    """A copy of a model with the given cache and limiter: streams are cached too, ``with_config`` takes a
+    ``rate_limiter``, and where a stale answer is at hand it is given instead of the provider's error.
 
     The result is an instance of the model's own class: ``bind_tools``, ``with_structured_output``, serialisation
-    and tracing are the model's. What is not given stays as the model has it. Raises TypeError for anything that is no
-    chat model.
+    and tracing are the model's. What is not given stays as the model has it. A stream is cached by a
+    `SemanticCache`, its own or the global one, under the entry of ``invoke``, once it was read to its end; it is
+    replayed in the chunks in which it came, or in chunks of ``stream_chunk`` characters. ``stream_events`` of
+    version 3 goes past the cache.
+
+    A completion model (`BaseLLM`) gets the cache, for its ``invoke``. Raises TypeError for a limiter of a completion
+    model, which LangChain would ignore, and for anything that is no model.
 
     >>> from langchain_core.language_models import FakeListChatModel
-    >>> model = dispatch(FakeListChatModel(responses=["hello"]))
-    >>> model.with_config(rate_limiter=TokenRateLimiter(rpm=60)).invoke("hi").content
+    >>> from dispatch_core import HashingEmbedder
+    >>> from langchain_dispatch import SemanticCache
+    >>> model = dispatch(FakeListChatModel(responses=["hello", "never asked"]),
+    ...     cache=SemanticCache(embedder=HashingEmbedder()))
+    >>> "|".join(chunk.content for chunk in model.stream("How do I greet a cat?"))
+    'h|e|l|l|o'
+    >>> "|".join(chunk.content for chunk in model.stream("How do I greet a cat?"))
+    'h|e|l|l|o'
+    >>> model.with_config(rate_limiter=TokenRateLimiter(rpm=60)).invoke("How do I greet a cat?").content
     'hello'
     """
+    if isinstance(model, BaseLLM):
+        if rate_limiter is not None:
+            raise TypeError(f"LangChain asks no rate limiter for a completion model such as {type(model).__name__}")
+        return model if cache is None else model.model_copy(update={"cache": cache})
     if not isinstance(model, BaseChatModel):
-        raise TypeError(f"dispatch takes a chat model (BaseChatModel), got {type(model).__name__}")
+        raise TypeError(f"dispatch takes a chat model or a completion model, got {type(model).__name__}")
+    if stream_chunk is not None and (not isinstance(stream_chunk, int) or stream_chunk < 1):
+        raise ConfigError(f"stream_chunk is a positive number of characters, got {stream_chunk!r}")
     update: dict[str, Any] = {}
     if cache is not None:
         update["cache"] = cache
     if rate_limiter is not None:
         update["rate_limiter"] = _as_rate_limiter(rate_limiter)
+    observer()
     copy = model.model_copy(update=update)
     # Not a new object built from fields: private clients and other state of the model's must come along.
-    object.__setattr__(copy, "__class__", _dispatched(type(model)))
+    object.__setattr__(copy, "__class__", _class_for(type(model), stream_chunk))
     return copy
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What a class made by `dispatch` was made of: settings live in the class, so that no copy of a model loses them
+    and no key or trace shows them."""
+
+    base: type[BaseChatModel]
+    stream_chunk: int | None = None
 
 
 class _Dispatched:
     """What `dispatch` adds to a model's class."""
+
+    dispatched: ClassVar[_Settings]
 
     def with_config(
         self,
@@ -63,18 +105,144 @@ class _Dispatched:
             model = model.model_copy(update={"rate_limiter": _as_rate_limiter(rate_limiter)})
         if not config and not kwargs:
             return model
-        # The model's own method, on the copy: ours would be found again by name.
-        plain: Any = super(_Dispatched, model)
-        return cast("Runnable[Any, Any]", plain.with_config(config, **kwargs))
+        return cast("Runnable[Any, Any]", _plain(model).with_config(config, **kwargs))
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        def plain(model: BaseChatModel) -> Any:
+            return _plain(model).stream(input, config, stop=stop, **kwargs)
+
+        model = cast("BaseChatModel", self)
+        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=False)
+        if exchange is None:
+            yield from plain(model)
+        else:
+            yield from streams.stream(exchange, model, plain, self.dispatched.stream_chunk)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        def plain(model: BaseChatModel) -> Any:
+            return _plain(model).astream(input, config, stop=stop, **kwargs)
+
+        model = cast("BaseChatModel", self)
+        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=True)
+        size = self.dispatched.stream_chunk
+        cached: Any = plain(model) if exchange is None else streams.astream(exchange, model, plain, size)
+        async with aclosing(cached) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        model, call = cast("BaseChatModel", self), _call_of(run_manager)
+        plain = _plain(model)._generate_with_cache
+        try:
+            result: ChatResult = plain(messages, stop=stop, run_manager=run_manager, **kwargs)
+        except Exception as error:
+            result = _old_answer(call, error)
+        if run_manager is not None:
+            for chunk in _tokens(model, call, result, async_api=False, run_manager=run_manager, **kwargs):
+                run_manager.on_llm_new_token(cast("str", chunk.message.content), chunk=chunk)
+        return result
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        model, call = cast("BaseChatModel", self), _call_of(run_manager)
+        plain = _plain(model)._agenerate_with_cache
+        try:
+            result: ChatResult = await plain(messages, stop=stop, run_manager=run_manager, **kwargs)
+        except Exception as error:
+            result = _old_answer(call, error)
+        if run_manager is not None:
+            for chunk in _tokens(model, call, result, async_api=True, run_manager=run_manager, **kwargs):
+                await run_manager.on_llm_new_token(cast("str", chunk.message.content), chunk=chunk)
+        return result
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        reduced: Any = super().__reduce_ex__(protocol)
+        return (_empty, (self.dispatched,), *reduced[2:])
+
+
+def _plain(model: BaseChatModel) -> Any:
+    """The model with its own methods: ours would be found again by name."""
+    return super(_Dispatched, model)
+
+
+def _call_of(run_manager: Any) -> Call | None:
+    return None if run_manager is None else observer().call(run_manager.run_id)
+
+
+def _old_answer(call: Call | None, error: Exception) -> ChatResult:
+    """What others are served while this call should have refreshed it. Raises the error if there is nothing."""
+    exchange = None if call is None else call.exchange
+    answer = None if exchange is None else exchange.stale()
+    if call is None or exchange is None or answer is None:
+        raise error
+    observer().on_llm_error(error, run_id=call.run_id)
+    exchange.found = answer
+    return ChatResult(generations=[_chat(generation) for generation in answer.generations])
+
+
+def _tokens(model: Any, call: Call | None, result: ChatResult, **how: Any) -> Iterator[ChatGenerationChunk]:
+    """What those hear of an answer from the cache who listen to a call as it streams; LangChain is silent there."""
+    answer = None if call is None or call.exchange is None else call.exchange.found
+    # Listeners to the newer events are told by LangChain itself; releases before 1.4 know none.
+    newer = getattr(model, "_should_use_protocol_streaming", None)
+    if answer is None or (newer is not None and newer(**how)) or not model._should_stream(**how):
+        return
+    for chunk in replay(answer, model.dispatched.stream_chunk):
+        # The message that follows counts as heard.
+        chunk.message.id = result.generations[0].message.id
+        yield chunk
+
+
+def _chat(generation: Generation) -> ChatGeneration:
+    return (
+        generation if isinstance(generation, ChatGeneration) else ChatGeneration(message=AIMessage(generation.text))
+    )
+
+
+def _class_for(kind: type[BaseChatModel], stream_chunk: int | None) -> type[BaseChatModel]:
+    settings = vars(kind).get("dispatched") or _Settings(kind)
+    return _made(settings if stream_chunk is None else replace(settings, stream_chunk=stream_chunk))
 
 
 @memoised
-def _dispatched(base: type[BaseChatModel]) -> type[BaseChatModel]:
-    if issubclass(base, _Dispatched):
-        return base
+def _made(settings: _Settings) -> type[BaseChatModel]:
+    base = settings.base
     # Name and module stay, for they are part of LangChain's serialised form and so of every cache key.
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    return cast("type[BaseChatModel]", type(base.__name__, (_Dispatched, base), names))
+    made = cast("type[BaseChatModel]", type(base.__name__, (_Dispatched, base), names))
+    type.__setattr__(made, "dispatched", settings)
+    return made
+
+
+def _empty(settings: _Settings) -> BaseChatModel:
+    """An unpickled model before it gets its state."""
+    made = _made(settings)
+    return made.__new__(made)
 
 
 def _as_rate_limiter(given: BaseRateLimiter | TokenLimiter) -> BaseRateLimiter:

@@ -1,73 +1,34 @@
-"""What LangChain does not tell a rate limiter: which call it is acquiring for, and what it came to cost.
+"""What LangChain does not tell a cache or a limiter: which call it works for, and what became of it.
 
-``BaseRateLimiter.acquire`` gets no message. But LangChain announces every call to its callbacks just before, in the
-same context: one observer, registered for all models, notes it there; ``acquire`` claims the note, and the callbacks
-at the end of the call settle what was reserved.
+``BaseRateLimiter.acquire`` gets no message, ``BaseCache.lookup`` no schema, and neither hears of a failure. But
+LangChain announces every call to its callbacks just before, in the same context: one observer, registered for all
+models, notes it there; cache and limiter find the note, and the callbacks at the end of the call settle what was
+reserved and free those who wait for its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult, LLMResult
+from langchain_core.outputs import ChatResult, Generation, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
 from dispatch_core.limit import feedback_of
 from dispatch_core.ports import Limiter, Reservation
-from dispatch_core.types import Cost, Usage
 from langchain_dispatch.answers import usage_of
+from langchain_dispatch.call import Call
+from langchain_dispatch.turns import Message
 
 _REMEMBERED = 16
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-_TELLING = ("text", "thinking", "reasoning", "content")
-_PICTURED = ("image_url", "source", "data", "base64", "file", "input_audio")
-_IMAGE = "x" * 3200  # about 800 tokens, what providers charge for a picture of ordinary size
-
-
-@dataclass(slots=True)
-class Call:
-    """One announced call of a chat model."""
-
-    run_id: UUID
-    messages: Sequence[BaseMessage]
-    params: dict[str, Any]
-    batch: int = 1
-    claimed: bool = False
-    limiter: Limiter | None = None
-    reservation: Reservation | None = None
-    streamed: list[str] = field(default_factory=list)
-    sent: float = 0.0
-    first_token: float | None = None
-    unwatch: Callable[[], object] = lambda: None
-
-    def cost(self, limiter: Limiter) -> Cost:
-        """The expected cost of messages and tools together."""
-        parts = [_text(message.content) for message in self.messages]
-        parts += [
-            json.dumps(call["args"], default=str) for m in self.messages for call in getattr(m, "tool_calls", ())
-        ]
-        tools = self.params.get("tools")
-        if tools:
-            parts.append(json.dumps(tools, default=str))
-        given = (self.params.get(name) for name in _MAX_TOKENS)
-        most = next((limit for limit in given if isinstance(limit, int) and limit > 0), None)
-        model = self.params.get("model") or self.params.get("model_name") or ""
-        return limiter.estimate("\n".join(parts), max_tokens=most, model=str(model))
-
-    def settle(self, usage: Usage | None, headers: Mapping[str, str] | None = None) -> None:
-        if self.reservation is not None:
-            self.reservation.settle(usage, headers, first_token=self.first_token)
 
 
 class Observer(BaseCallbackHandler):
@@ -85,31 +46,22 @@ class Observer(BaseCallbackHandler):
     ) -> None:
         params = kwargs.get("invocation_params") or {}
         batch = max(1, kwargs.get("batch_size") or 1)
-        call = Call(run_id, messages[0] if messages else [], params, batch)
+        format = (kwargs.get("options") or {}).get("ls_structured_output_format")
+        call = Call(run_id, messages[0] if messages else [], params, format, batch)
         # Calls that end in another context than they began in stay behind here; a few of them do no harm.
-        waiting = [announced for announced in _calls.get() if not announced.claimed]
+        waiting = [announced for announced in _calls.get() if not announced.ended]
         _calls.set((*waiting[1 - max(_REMEMBERED, batch) :], call))
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
-        """Completion models ignore rate limiters in LangChain itself; nothing to note."""
+        """Completion models are looked up before they are announced, and LangChain ignores their rate limiters."""
 
-    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         call = self._open.get(run_id)
-        if call is None:
-            return
-        if call.first_token is None:
-            call.first_token = time.monotonic() - call.sent
-        if isinstance(token, str):
-            call.streamed.append(token)
+        if call is not None:
+            call.came(token, chunk)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        call = self._close(run_id)
-        if call is not None and call.limiter is not None and call.reservation is not None:
-            generations = [generation for batch in response.generations for generation in batch]
-            usage = usage_of(generations)
-            if usage is None and call.streamed:
-                usage = _usage_of_text(call.limiter, call.reservation, "".join(call.streamed))
-            call.settle(usage, _headers_of(generations))
+        self._ended(run_id, [generation for batch in response.generations for generation in batch])
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._close(run_id)
@@ -122,51 +74,79 @@ class Observer(BaseCallbackHandler):
 
     def claim(self) -> Call | None:
         """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
-        calls = _calls.get()
-        newest = next((at for at in reversed(range(len(calls))) if not calls[at].claimed), None)
-        if newest is None:
-            return None
-        first = max(0, newest + 1 - calls[newest].batch)
-        call = next(call for call in calls[first : newest + 1] if not call.claimed)
-        call.claimed = True
+        call = _first(lambda call: not call.claimed)
+        if call is not None:
+            call.claimed = True
         return call
 
-    def hold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
-        """Remember the reservation until the call ends."""
-        call.limiter, call.reservation, call.sent = limiter, reservation, time.monotonic()
+    def asking(self, messages: Sequence[Message]) -> Call | None:
+        """The call whose messages a cache is looking up now; None if nobody announced it."""
+        call = _first(lambda call: not call.asked)
+        if call is None or not call.asks(messages):
+            return None
+        call.asked = True
+        return call
+
+    def answered(self, key: str) -> Call | None:
+        """The call of this context that a cache looked up under this key, and whose answer it is told now."""
+        calls = reversed(_calls.get())
+        return next((call for call in calls if call.key == key and call.exchange and call.exchange.open), None)
+
+    def call(self, run_id: UUID) -> Call | None:
+        """The call of this context with that id."""
+        return next((call for call in _calls.get() if call.run_id == run_id), None)
+
+    def hold(self, call: Call) -> None:
+        """Remember until its end a call that others may wait for."""
         self._open[call.run_id] = call
 
-    async def ahold(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
-        """And settle when the current task ends without a word: a cancelled ``ainvoke`` reports neither end nor
+    async def ahold(self, call: Call) -> None:
+        """And end it when the current task ends without a word: a cancelled ``ainvoke`` reports neither end nor
         error."""
-        self.hold(call, limiter, reservation)
+        self.hold(call)
         task = asyncio.current_task()
-        if task is not None:
+        if task is not None and call.unwatch is None:
             callback = partial(self._task_ended, call)
             task.add_done_callback(callback)
             # A worker task may make a million calls: it must not collect a million callbacks.
             call.unwatch = partial(task.remove_done_callback, callback)
 
+    def reserved(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
+        """Settle the reservation when the call ends."""
+        call.limiter, call.reservation, call.sent = limiter, reservation, time.monotonic()
+        self.hold(call)
+
+    async def areserved(self, call: Call, limiter: Limiter, reservation: Reservation) -> None:
+        self.reserved(call, limiter, reservation)
+        await self.ahold(call)
+
     def _task_ended(self, call: Call, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            if task.exception() is not None:
-                return  # on_llm_error follows, with the headers
-            result = task.result()
-            # The caller may be cancelled between this task's end and the callback that would settle.
-            call.settle(usage_of(result.generations) if isinstance(result, ChatResult) else None)
+        # The caller may be cancelled between this task's end and the callback that would say what came of it.
+        if task.cancelled():
+            self._close(call.run_id)
+            call.settle(None)
             return
-        self._close(call.run_id)
-        call.settle(None)
+        error = task.exception()
+        if error is not None:
+            self.on_llm_error(error, run_id=call.run_id)
+            return
+        result = task.result()
+        # A stream may go on in another task.
+        if isinstance(result, ChatResult):
+            self._ended(call.run_id, result.generations)
+
+    def _ended(self, run_id: UUID, generations: Sequence[Generation]) -> None:
+        call = self._close(run_id)
+        if call is not None and call.reservation is not None:
+            call.settle(usage_of(generations) or call.usage_of_text(), _headers_of(generations))
 
     def _close(self, run_id: UUID) -> Call | None:
-        for announced in _calls.get():
-            if announced.run_id == run_id:
-                # Not `_calls.set`: the garbage collector may end a call in the middle of a `set`, and a context
-                # variable that is set within its own setting is left with a dangling value (CPython 3.11).
-                announced.claimed, announced.messages = True, ()
-        call = self._open.pop(run_id, None)
-        if call is not None:
-            call.unwatch()
+        # Not `_calls.set`: the garbage collector may end a call in the middle of a `set`, and a context variable that
+        # is set within its own setting is left with a dangling value (CPython 3.11).
+        call = self._open.pop(run_id, None) or self.call(run_id)
+        if call is None or call.ended:
+            return None
+        call.end()
         return call
 
 
@@ -186,6 +166,16 @@ def observer() -> Observer:
     return _observer
 
 
+def _first(waiting: Callable[[Call], bool]) -> Call | None:
+    """Of the calls announced together last, the first that is waiting."""
+    calls = _calls.get()
+    newest = next((at for at in reversed(range(len(calls))) if waiting(calls[at])), None)
+    if newest is None:
+        return None
+    first = max(0, newest + 1 - calls[newest].batch)
+    return next(call for call in calls[first : newest + 1] if waiting(call))
+
+
 def _headers_of(generations: Sequence[Any]) -> Mapping[str, str] | None:
     """The response's headers, which models keep only when asked to (``include_response_headers=True``)."""
     for generation in generations:
@@ -194,30 +184,3 @@ def _headers_of(generations: Sequence[Any]) -> Mapping[str, str] | None:
         if isinstance(headers, Mapping):
             return headers
     return None
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = []
-    for block in content:
-        if isinstance(block, str):
-            texts.append(block)
-        elif isinstance(block, dict):
-            texts.append(_block_text(block))
-    return "\n".join(texts)
-
-
-def _block_text(block: dict[str, Any]) -> str:
-    """The text of a content block, of the same length in tokens as far as we can tell."""
-    told = next((block[name] for name in _TELLING if isinstance(block.get(name), str)), None)
-    if told is not None:
-        return str(told)
-    # Base64 data would be counted as text of its length.
-    pictured = any(name in block for name in _PICTURED) or "image" in str(block.get("type"))
-    return _IMAGE if pictured else json.dumps(block, default=str)
-
-
-def _usage_of_text(limiter: Limiter, reservation: Reservation, text: str) -> Usage:
-    """A stream without usage: the estimated prompt plus the text that came."""
-    return Usage(reservation.cost.input_tokens, limiter.estimate(text, max_tokens=0).input_tokens)

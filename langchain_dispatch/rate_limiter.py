@@ -10,10 +10,12 @@ from dispatch_core import LimiterStats, LimitExceeded, TokenLimiter
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.limit import limiter_of
 from dispatch_core.types import Cost
-from langchain_dispatch.observer import Call, observer
+from langchain_dispatch.call import Call
+from langchain_dispatch.observer import observer
+from langchain_dispatch.shared import Shared
 
 
-class TokenRateLimiter(BaseRateLimiter):
+class TokenRateLimiter(Shared, BaseRateLimiter):
     """A rate limiter that knows the tokens of each call: reserved before it is sent, settled by its real usage.
 
     ``rpm``, ``tpm`` and further settings are those of `dispatch_core.TokenLimiter`; or give one that exists as
@@ -64,7 +66,7 @@ class TokenRateLimiter(BaseRateLimiter):
             # Nothing will report the end of this call.
             reservation.settle(None)
         else:
-            yield from step(observer.hold, observer.ahold, call, limiter, reservation)
+            yield from step(observer.reserved, observer.areserved, call, limiter, reservation)
         return True
 
     def _cost(self, call: Call | None) -> Cost:

@@ -133,19 +133,24 @@ class Dispatcher:
             store = None if cache is None else cache.stored_in
             self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
 
-    def begin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
+    def begin(
+        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None, alone: bool = False
+    ) -> Match | Ticket:
         """Look the question up; if the model must be asked, wait for a place in the quota first.
 
         Without a ``cost`` nothing is reserved. ``timeout`` is the longest wait for the quota, in seconds: waiting
         behind somebody who asks the same and waits for the quota counts, waiting for an answer under way does not.
+        Who may never learn how his call ended asks ``alone``: he waits for nobody, and nobody for him.
         Raises `LimitExceeded` and `RequestTooLarge`.
         """
         found = self._at_once(query)
-        return found if found is not None else run(self._begin(query, cost, timeout))
+        return found if found is not None else run(self._begin(query, cost, timeout, alone))
 
-    async def abegin(self, query: Query, cost: Cost | None = None, *, timeout: float | None = None) -> Match | Ticket:
+    async def abegin(
+        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None, alone: bool = False
+    ) -> Match | Ticket:
         found = self._at_once(query)
-        return found if found is not None else await arun(self._begin(query, cost, timeout))
+        return found if found is not None else await arun(self._begin(query, cost, timeout, alone))
 
     def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
         """Settle the reservation, give the answer to those who wait for it, and store it.
@@ -243,7 +248,7 @@ class Dispatcher:
             self._tally.count("exact_hits", saved=found.entry.usage)
         return found
 
-    def _begin(self, query: Query, cost: Cost | None, timeout: float | None) -> Flow[Match | Ticket]:
+    def _begin(self, query: Query, cost: Cost | None, timeout: float | None, alone: bool) -> Flow[Match | Ticket]:
         queues = self.limiter is not None and cost is not None
         patience = timeout if queues and timeout is not None else math.inf
         cache = self.cache
@@ -253,7 +258,7 @@ class Dispatcher:
             return Ticket(query, None, (yield from self._reserve(cost, patience)))
         unseen = cache.unseen(query)
         # In the shadow nothing is served, not even what others are told at the same moment.
-        if self._single_flight and not cache.shadow:
+        if self._single_flight and not alone and not cache.shadow:
             seat = yield from self._flights.join(_key(unseen), patience)
         else:
             seat = self._flights.alone(patience)

@@ -284,7 +284,7 @@ def test_an_object_that_is_not_json_is_not_stored(cache: SemanticCache) -> None:
     class Parsed(BaseModel):
         value: int
 
-    message = AIMessage("1", additional_kwargs={"parsed": Parsed(value=1)})
+    message = AIMessage("1", additional_kwargs={"grounding": Parsed(value=1)})
     cache.update("prompt", "model", [ChatGeneration(message=message)])
     assert cache.lookup("prompt", "model") is None
 
