@@ -16,7 +16,9 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("DISPATCH_TEST_REDIS8") or Path(__file__).parent.parent / "build" / "redis8")
 
-_SOURCE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n"
+_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_RELEASE = "trixie"
+_URI = re.compile(r"(?m)^(?:URIs:|deb(?: \[.*?\])?) *(\S+/debian)(?:/| |$)")
 _PACKAGES = ["redis-server", "redis-tools", "libc6", "libssl3t64", "libjemalloc2", "liblua5.1-0", "libsystemd0",
              "liblzf1", "libatomic1", "libstdc++6", "libgcc-s1", "libcap2"]  # fmt: skip
 _START = """#!/bin/sh
@@ -34,6 +36,15 @@ def found() -> Path | None:
     return unpacked if unpacked.exists() else None
 
 
+def _mirror() -> str:
+    """Where this machine gets its own packages of Debian."""
+    for source in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))):
+        mirror = _URI.search(source.read_text()) if source.is_file() else None
+        if mirror is not None:
+            return mirror.group(1)
+    sys.exit("no mirror of Debian in /etc/apt")
+
+
 def fetch() -> None:
     """Download and unpack the packages into the folder, all or nothing."""
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +53,7 @@ def fetch() -> None:
         for folder in (packages, root, Path(work, "lists/partial"), Path(work, "cache/archives/partial")):
             folder.mkdir(parents=True)
         sources = Path(work, "sources.list")
-        sources.write_text(_SOURCE)
+        sources.write_text(f"deb [signed-by={_KEYS}] {_mirror()} {_RELEASE} main\n")
         settings = {
             "Dir::Etc::sourcelist": sources,
             "Dir::Etc::sourceparts": "-",
