@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", default="all-MiniLM-L6-v2", help="name or folder (%(default)s)")
     add("--to", type=Path, metavar="DIR", help="write there instead; then OnnxEmbedder(path=DIR)")
-    add("--int8", action="store_true", help="round weights to 8 bits: twice as fast, and another vector space")
+    add("--int8", action="store_true", help="round weights to 8 bits: faster, and another vector space")
 
 
 def run(options: argparse.Namespace) -> int:
