@@ -37,7 +37,7 @@ class ChromaStore(CollectionStore):
     There is one collection per length of vectors, named after ``prefix``, made at the first entry, with an HNSW index
     that compares by cosine. To filter by scope and expiry Chroma looks through what is known of all entries: where
     the nearest ones are of another scope, a search takes time in proportion to them. Nothing is reported to Chroma's
-    makers, and no model is loaded.
+    makers, and no model is loaded. The index is approximate: what it does not find is a miss.
 
     ``timeout`` is the deadline in seconds of each call to a server, and of waiting for other callers.
     """
