@@ -76,9 +76,9 @@ class Place:
     """Where stores of one kind keep their entries; stores opened here share them if ``url`` is not None, also with
     those of another process that `opened` makes of it.
 
-    ``many`` is how many entries a test of many writes: fewer where a call takes milliseconds. Milvus keeps the
-    promise with 1,000 too. Chroma's index loses sight of some 25 of 1,000 vectors that lie in order on a circle,
-    whatever its parameters; none is lost, and none of 400 near-duplicates in 384 dimensions was missed.
+    ``many`` is how many entries a test of many writes: fewer where a call takes milliseconds. Chroma's index loses
+    sight of some of 1,000 vectors that lie in order on a circle, whatever its parameters; none is lost, and none of
+    400 near-duplicates in 384 dimensions was missed.
     """
 
     open: Callable[[], Any]

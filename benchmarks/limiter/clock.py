@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
@@ -97,12 +98,22 @@ def _clocks_of(loop: VirtualLoop) -> Iterator[None]:
     }
     real = {name: getattr(time, name) for name in replaced}
     for name, function in replaced.items():
-        setattr(time, name, function)
+        setattr(time, name, _in_this_thread(function, real[name]))
     try:
         yield
     finally:
         for name, function in real.items():
             setattr(time, name, function)
+
+
+def _in_this_thread(virtual: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Other threads of the process live on; their looks at the clock must not move ours."""
+    owner = threading.get_ident()
+
+    def told(*args: Any) -> Any:
+        return (virtual if threading.get_ident() == owner else real)(*args)
+
+    return told
 
 
 def _no_sleep(seconds: float) -> None:

@@ -18,7 +18,7 @@ from fakes import Either, made, unit
 from places import EAST, HERE, NORTH, NOW, found
 from servers import REDIS_LIKE, Cluster, Sentinel, Server, certificate, free_port
 
-from dispatch_core import ConfigError, RedisNearStore, StoreError, store_from_url
+from dispatch_core import ConfigError, RedisAutoStore, RedisNearStore, StoreError, store_from_url
 from dispatch_core.keys import digest
 from dispatch_core.stores._redis_clients import Address
 
@@ -193,9 +193,10 @@ async def test_the_documented_rights_reach_no_other_prefix(user, form):
     "url", ["redis+cluster://host:1", "rediss+cluster://u:p@host", "redis+sentinel://a:1,b/name/2"]
 )
 def test_a_url_names_what_there_is_and_nobody_is_asked_yet(url):
-    store: Any = store_from_url(url)
-    assert isinstance(store, RedisNearStore)
-    store.close()
+    for index, kind in (("", RedisAutoStore), ("?index=near", RedisNearStore)):
+        store: Any = store_from_url(url + index)
+        assert isinstance(store, kind)
+        store.close()
 
 
 def test_a_url_of_sentinels_is_read():

@@ -256,13 +256,14 @@ async def test_the_caller_may_reuse_its_vector(store):
 # Concurrency
 
 
-def _circle(count: int) -> list[np.ndarray]:
-    return [unit(math.cos(math.tau * n / count), math.sin(math.tau * n / count), 0) for n in range(count)]
+def _apart(count: int) -> list[np.ndarray]:
+    rows = np.random.default_rng(3).normal(size=(count, 32))
+    return [unit(*row) for row in rows]
 
 
 async def test_many_puts_and_searches_of_threads_lose_nothing(place):
     store = place.open()
-    vectors = _circle(place.many)
+    vectors = _apart(place.many)
 
     def work(number: int) -> str:
         store.put(made(f"{number}"), vectors[number])
@@ -281,7 +282,7 @@ async def test_many_puts_and_searches_of_threads_lose_nothing(place):
 
 async def test_many_puts_and_searches_of_tasks_lose_nothing(place):
     store = place.open()
-    vectors = _circle(place.many)
+    vectors = _apart(place.many)
 
     async def work(number: int) -> str:
         await store.aput(made(f"{number}"), vectors[number])
@@ -392,7 +393,7 @@ async def test_a_vector_taken_away_by_one_store_is_not_found_by_the_other(both):
 
 async def test_two_stores_that_write_at_once_lose_nothing(shared):
     stores = [shared.open(), shared.open()]
-    vectors = _circle(200)
+    vectors = _apart(200)
 
     def work(number: int) -> None:
         stores[number % 2].put(made(f"{number}"), vectors[number])
@@ -405,7 +406,7 @@ async def test_two_stores_that_write_at_once_lose_nothing(shared):
 
     await asyncio.to_thread(all_work)
     for store in stores:
-        assert len(store.search(EAST, scope=HERE, limit=500, now=NOW)) == 200
+        assert len(store.search(vectors[0], scope=HERE, limit=500, now=NOW)) == 200
         store.close()
 
 

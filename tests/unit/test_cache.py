@@ -287,6 +287,10 @@ async def test_the_policy_says_how_many_neighbours_it_wants(embedder, form):
             asked.append(limit)
             return super().search(vector, scope=scope, limit=limit, now=now)
 
+        async def asearch(self, vector, *, scope, limit, now):
+            asked.append(limit)
+            return await super().asearch(vector, scope=scope, limit=limit, now=now)
+
     cache = Either(SemanticCache(embedder, Spy(), policy=Threshold(0.5, neighbours=7)), form)
     await cache.lookup(Query("a question"))
     # And one more, which may be a tombstone.

@@ -66,7 +66,8 @@ class MilvusStore(CollectionStore):
         super().__init__("Milvus", timeout=timeout, lock=self._file.lock if self._file else None)
         if self._file is not None:
             # Whether the file can be had is known at once, as with any file.
-            self._engine()
+            with self._using("open its file"):
+                pass
 
     def _connect(self) -> _Milvus:
         lite = self._file is not None
@@ -87,8 +88,12 @@ class MilvusStore(CollectionStore):
     def _dial(self, uri: str) -> MilvusClient:
         from pymilvus import MilvusClient
 
+        settings: dict[str, Any] = {"timeout": self._timeout}
+        if self._file is not None:
+            # Its server is in this process, which may be busy; and it hangs up on who asks too often if it is alive.
+            settings = {"timeout": _SETUP, "grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}}
         # A connection that nobody else closes.
-        return MilvusClient(uri=uri, token=self._token or "", timeout=self._timeout, dedicated=True)
+        return MilvusClient(uri=uri, token=self._token or "", dedicated=True, **settings)
 
 
 class _Milvus:
