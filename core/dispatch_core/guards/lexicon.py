@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from dispatch_core.guards.opposites import ANTONYMS
 from dispatch_core.guards.words import positive, same_word, stem, word_set
@@ -275,16 +275,26 @@ def everyday(word: str) -> bool:
     return (bool(meanings(word)) or bool(sides(word))) and not kinds(word)
 
 
+class _Sense(NamedTuple):
+    word: str
+    meanings: frozenset[int]
+    stem: str
+    kinds: frozenset[str]
+
+
 @lru_cache(maxsize=16384)
-def _sense(word: str) -> tuple[str, frozenset[int]]:
+def _sense(word: str) -> _Sense:
     word = canonical(word)
-    return word, meanings(word)
+    return _Sense(word, meanings(word), stem(word), kinds(word))
 
 
 def alike(a: str, b: str) -> bool:
     """May one stand for the other without changing the answer? Symmetric, not transitive."""
-    (a, its), (b, others) = _sense(a), _sense(b)
+    (a, its, a_stem, a_kinds), (b, others, b_stem, b_kinds) = _sense(a), _sense(b)
     if a == b or not its.isdisjoint(others):
         return True
+    # Most pairs are seen to be two words by their first letters.
+    if a_stem != b_stem and (a[:1] != b[:1] or not same_word(a, b)):
+        return False
     # Two members of one closed class are never typos of each other: Austria, Australia.
-    return same_word(a, b) and kinds(a).isdisjoint(kinds(b))
+    return a_kinds.isdisjoint(b_kinds)
