@@ -23,6 +23,7 @@ Equivalence = Callable[[Entry, Entry], bool]
 _LONGEST = 32_768
 """Bytes up to which a payload is read, for reading takes time; longer ones compare as bytes."""
 
+_SHORT_NAME = 64
 _SPOKEN = frozenset({"text", "content"})
 _SILENT = frozenset({"thinking", "reasoning"})
 _OPAQUE = frozenset({"tool", "tools", "function", "image", "audio", "video", "file", "document"})
@@ -169,7 +170,14 @@ def _said(data: Any) -> list[str] | None:
 
 
 def _opaque(name: str) -> bool:
+    return _known_opaque(name) if len(name) <= _SHORT_NAME else _names_more(name)
+
+
+def _names_more(name: str) -> bool:
     return any(word.lower() in _OPAQUE for word in _WORDS.findall(name))
+
+
+_known_opaque = lru_cache(maxsize=1024)(_names_more)
 
 
 def _marked(char: str) -> str:

@@ -88,6 +88,8 @@ def difference(asked: str, stored: str) -> str | None:
 
 
 DEFAULT_GUARDS: tuple[Guard, ...] = (*ANY_LANGUAGE, *ENGLISH, *CHINESE, difference)
+# Of these the others have nothing to say where one of the texts is in ASCII.
+_OF_ASCII = (*ANY_LANGUAGE, *ENGLISH, difference)
 
 
 def refusal(asked: str, stored: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -> str | None:
@@ -95,6 +97,8 @@ def refusal(asked: str, stored: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -
 
     Symmetric in the two texts whenever the guards are.
     """
+    if guards is DEFAULT_GUARDS and (asked.isascii() or stored.isascii()):
+        guards = _OF_ASCII
     for guard in guards:
         reason = guard(asked, stored)
         if reason is not None:

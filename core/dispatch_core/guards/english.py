@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dispatch_core.guards.lexicon import sides
-from dispatch_core.guards.opposites import denied, particles, stance, turned, turns
+from dispatch_core.guards.opposites import PARTICLES, denied, particles, stance, turned, turns
 from dispatch_core.guards.phrases import said, stems, tokens
 from dispatch_core.guards.reading import Token, english
 from dispatch_core.guards.words import stem, word_set
@@ -104,14 +104,26 @@ class _Sides(NamedTuple):
     particles: Sequence[tuple[str, str]]
 
 
+@lru_cache(maxsize=16384)
+def _opposites_of(word: str) -> tuple[frozenset[tuple[int, bool]], frozenset[str]]:
+    return sides(word), turns(word)
+
+
 @lru_cache(maxsize=4096)
 def _opposites(text: str) -> _Sides:
     found = tokens(text)
     taken: dict[tuple[int, bool], int] = {}
-    for at, token in enumerate(found):
-        if token.kind == "word" and (its := sides(token.word) if token.word != "for" else sides(stance(found, at))):
-            for side in its:
-                taken[side] = taken.get(side, 0) + 1
+    others: set[str] = set()
+    for at, (word, _, kind, *_) in enumerate(found):
+        if kind != "word":
+            continue
+        its, turned_over = _opposites_of(word)
+        if word == "for":
+            its = sides(stance(found, at))
+        for side in its:
+            taken[side] = taken.get(side, 0) + 1
+        if turned_over:
+            others |= turned_over
     if "no" in said(text):
         # "Live with no money" is "live without money".
         for a, b in pairwise(found):
@@ -120,8 +132,7 @@ def _opposites(text: str) -> _Sides:
                     key: taken.get(key, 0) - (key in sides("with")) + (key in sides("without"))
                     for key in taken.keys() | sides("with") | sides("without")
                 }
-    others = frozenset().union(*[turns(t.word) for t in found if t.kind == "word"])
-    return _Sides(taken, others, particles(found))
+    return _Sides(taken, frozenset(others), () if PARTICLES.keys().isdisjoint(said(text)) else particles(found))
 
 
 @lru_cache(maxsize=4096)
@@ -140,7 +151,9 @@ def antonym(asked: str, stored: str) -> str | None:
     a, b = _opposites(asked), _opposites(stored)
     if _opposed(a.taken, b.taken) or _opposed(b.taken, a.taken):
         return "antonym"
-    maybe = not a.others.isdisjoint(stems(stored)) or not b.others.isdisjoint(stems(asked))
+    maybe = (a.others and not a.others.isdisjoint(stems(stored))) or (
+        b.others and not b.others.isdisjoint(stems(asked))
+    )
     if maybe and (denied(_counted(asked), _counted(stored)) or denied(_counted(stored), _counted(asked))):
         return "antonym"
     told = a.particles and b.particles and a.particles != b.particles

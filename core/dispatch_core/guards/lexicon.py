@@ -6,10 +6,14 @@ Written from knowledge of the language, not from any data set. Every table is re
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 from dispatch_core.guards.opposites import ANTONYMS
 from dispatch_core.guards.words import positive, same_word, stem, word_set
+
+T = TypeVar("T")
 
 _SYNONYMS = """
 undo revert rollback | support service help | purpose meaning point | lose remove | couch sofa settee |
@@ -192,22 +196,27 @@ def _sets(text: str) -> list[list[str]]:
     return [group.split() for group in text.split("|")]
 
 
-_MEANINGS: dict[str, set[int]] = defaultdict(set)
-for _number, _members in enumerate(_sets(_SYNONYMS)):
-    for _member in _members:
-        _MEANINGS[stem(_member)].add(_number)
+def _gathered(pairs: Iterable[tuple[str, T]]) -> dict[str, frozenset[T]]:
+    """All that is said of each word."""
+    gathered: dict[str, set[T]] = defaultdict(set)
+    for word, thing in pairs:
+        gathered[word].add(thing)
+    return {word: frozenset(things) for word, things in gathered.items()}
 
-_SIDES: dict[str, set[tuple[int, bool]]] = defaultdict(set)
-for _number, _pair in enumerate(ANTONYMS.split("|")):
-    for _right, _side in enumerate(_pair.split("/")):
-        for _member in _side.split():
-            _SIDES[stem(_member)].add((_number, bool(_right)))
 
-_KIND_OF: dict[str, set[str]] = defaultdict(set)
-for _kind, _text in KINDS.items():
-    for _member in _text.split():
-        _KIND_OF[_member].add(_kind)
-        _KIND_OF[_SAME_NAME.get(_member, _member)].add(_kind)
+_MEANINGS = _gathered((stem(member), number) for number, members in enumerate(_sets(_SYNONYMS)) for member in members)
+_SIDES = _gathered(
+    (stem(member), (number, bool(right)))
+    for number, pair in enumerate(ANTONYMS.split("|"))
+    for right, side in enumerate(pair.split("/"))
+    for member in side.split()
+)
+_KIND_OF = _gathered(
+    (word, kind)
+    for kind, members in KINDS.items()
+    for member in members.split()
+    for word in (member, _SAME_NAME.get(member, member))
+)
 
 
 def member(word: str) -> str:
@@ -225,7 +234,7 @@ def canonical(word: str) -> str:
 @lru_cache(maxsize=16384)
 def kinds(word: str) -> frozenset[str]:
     """The closed classes a word belongs to; its plural belongs to them as well."""
-    return frozenset(_KIND_OF.get(member(word), ()))
+    return _KIND_OF.get(member(word), frozenset())
 
 
 def naming(word: str) -> bool:
@@ -236,13 +245,20 @@ def naming(word: str) -> bool:
 @lru_cache(maxsize=16384)
 def sides(word: str) -> frozenset[tuple[int, bool]]:
     """The pairs of opposites a word belongs to, and on which side."""
-    return frozenset(_SIDES.get(stem(word)) or _SIDES.get(positive(word)) or ())
+    return _of(word, _SIDES)
 
 
 @lru_cache(maxsize=16384)
 def meanings(word: str) -> frozenset[int]:
     """The numbers of the synonym sets a word belongs to."""
-    return frozenset(_MEANINGS.get(stem(word)) or _MEANINGS.get(positive(word)) or ())
+    return _of(word, _MEANINGS)
+
+
+def _of(word: str, sets: Mapping[str, frozenset[T]]) -> frozenset[T]:
+    found = sets.get(stem(word))
+    if found is None and word.endswith(("er", "est")):
+        found = sets.get(positive(word))
+    return found or frozenset()
 
 
 @lru_cache(maxsize=16384)
@@ -259,11 +275,26 @@ def everyday(word: str) -> bool:
     return (bool(meanings(word)) or bool(sides(word))) and not kinds(word)
 
 
+class _Sense(NamedTuple):
+    word: str
+    meanings: frozenset[int]
+    stem: str
+    kinds: frozenset[str]
+
+
 @lru_cache(maxsize=16384)
+def _sense(word: str) -> _Sense:
+    word = canonical(word)
+    return _Sense(word, meanings(word), stem(word), kinds(word))
+
+
 def alike(a: str, b: str) -> bool:
     """May one stand for the other without changing the answer? Symmetric, not transitive."""
-    a, b = canonical(a), canonical(b)
-    if a == b or not meanings(a).isdisjoint(meanings(b)):
+    (a, its, a_stem, a_kinds), (b, others, b_stem, b_kinds) = _sense(a), _sense(b)
+    if a == b or not its.isdisjoint(others):
         return True
+    # Most pairs are seen to be two words by their first letters.
+    if a_stem != b_stem and (a[:1] != b[:1] or not same_word(a, b)):
+        return False
     # Two members of one closed class are never typos of each other: Austria, Australia.
-    return same_word(a, b) and kinds(a).isdisjoint(kinds(b))
+    return a_kinds.isdisjoint(b_kinds)

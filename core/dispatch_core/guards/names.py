@@ -61,16 +61,17 @@ class _Word(NamedTuple):
     tells: bool  # may it be a name with a capital letter?
     named: bool  # it tells, and is a name however typed: of a closed class, or letters with figures
     everyday: bool
+    quiet: bool  # typed in lower case, it is no name, nor of a closed class
 
 
 @lru_cache(maxsize=16384)
 def _word(word: str) -> _Word:
-    mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+    mixed = not word.isalpha() and any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
     one = canonical(word)
     tells = (word not in STOP and word not in MEASURES) or word in _TIERS
-    return _Word(
-        one, tuple(sorted(kinds(one))), member(one), tells, tells and (naming(word) or mixed), everyday(word)
-    )
+    named = tells and (naming(word) or mixed)
+    closed = kinds(one)
+    return _Word(one, tuple(sorted(closed)), member(one), tells, named, everyday(word), not (named or closed))
 
 
 def _tier(found: tuple[Token, ...], at: int) -> bool:
@@ -104,14 +105,18 @@ def _is_name(found: tuple[Token, ...], at: int, cased: bool) -> bool:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Reading:
     found = tokens(text)
-    known = [_word(token.word) for token in found]
+    known = [_word(token[0]) for token in found]
     cased = None
     names: dict[str, None] = {}
     closed: dict[str, list[str]] = {}
-    for at, (token, word) in enumerate(zip(found, known, strict=True)):
+    for at, word in enumerate(known):
+        token = found[at]
+        lower = not word.tells or token.surface.islower()
+        if lower and word.quiet:
+            continue
         for kind in word.kinds:
             closed.setdefault(kind, []).append(word.member)
-        if not word.tells or token.surface.islower():
+        if lower:
             named = word.named and token.kind == "word"
         else:
             cased = _cased(found) if cased is None else cased
@@ -137,7 +142,7 @@ def _initials(text: str) -> str:
 def content(text: str) -> tuple[str, ...]:
     """The words the answer is about, in order, a thing with several names under one of them."""
     pairs = zip(_read(text).words, tokens(text), strict=True)
-    return tuple([word for word, token in pairs if token.kind == "word" and token.word not in STOP])
+    return tuple([one for one, (word, _, kind, *_) in pairs if kind == "word" and word not in STOP])
 
 
 def _missing(name: str, asked: str, stored: str) -> bool:

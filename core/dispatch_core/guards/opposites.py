@@ -88,6 +88,7 @@ _IN_ACTIVE = {
     for word in words.split()
 }
 PARTICLES = {"in": "out", "out": "in", "on": "off", "off": "on", "up": "down", "down": "up"}
+_NONE: frozenset[str] = frozenset()
 _STANCE = frozenset(
     map(
         stem,
@@ -153,8 +154,10 @@ def mirrored(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=16384)
 def turns(word: str) -> frozenset[str]:
     """The stems of all that would be an opposite of the word by its form alone."""
-    base = bared(word)
-    return frozenset(map(stem, (*mirrored(word), *(() if base is None else (base,)))))
+    base, others = bared(word), mirrored(word)
+    if base is None and not others:
+        return _NONE
+    return frozenset(map(stem, (*others, *(() if base is None else (base,)))))
 
 
 def denied(here: Counter[str], there: Counter[str]) -> bool:

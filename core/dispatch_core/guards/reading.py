@@ -43,6 +43,8 @@ _TOKEN = re.compile(f"{_CODE}|(?P<mixed>\\d+[A-Za-z]+\\d\\w*)|{_FIGURE}|{_WORD}"
 _SIMPLE = re.compile(r"[A-Za-z0-9 ,.?!'-]*")
 _APART = re.compile(r"[$€£¥₹%\n]")
 _SHORT = 40
+_STOPS = frozenset(".?!:;,")
+_FULL_STOPS = frozenset(".?!")
 _NAME_AND_NUMBER = re.compile(r"([^\W\d_]{2,})-?(\d+)")
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "⁄": "/", "`": " ", '"': " ", "´": "'"})
 
@@ -131,10 +133,12 @@ class _Piece(NamedTuple):
 
 
 def _piece(text: str, clause: bool, sentence: bool) -> _Piece:
+    # Most are one word, and perhaps the stop behind it.
+    stopped = text[-1] in _STOPS
+    bare = text[:-1] if stopped else text
+    if bare.isalpha() and bare.isascii() and (word := bare.lower()) not in CONTRACTIONS:
+        return _Piece((Token(word, bare, "word", clause, sentence),), stopped, stopped and text[-1] in _FULL_STOPS)
     first = Token("", "", clause=clause, sentence=sentence)
-    if text.isalpha() and text.isascii():
-        # Most are: one word, nothing else.
-        return _Piece(tuple(_words(text, first)), False, False)
     found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind, surface = match.lastgroup, match.group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,8 @@ class Block:
         self._rows: dict[str, int] = {}
         self._slabs: list[Matrix] = []
         self._expires = np.empty(_FIRST_ROWS, np.float64)
+        # No row ends before; until then, nobody need look at the ends.
+        self._soonest = math.inf
         self._codes: Codes | None = None
         self._scans: list[Scan] = []
 
@@ -53,7 +56,7 @@ class Block:
             self.ids.append(id)
             self._make_room(row)
         self._slabs[row // _SLAB][row % _SLAB] = vector
-        self._expires[row] = expires
+        self._expire(row, expires)
         if self._codes is not None:
             self._codes.put(row, vector)
         elif len(self.ids) >= CODED_FROM and self.dims >= _CODED_DIMS:
@@ -62,7 +65,7 @@ class Block:
 
     def touch(self, id: str, expires: float) -> None:
         row = self._rows[id]
-        self._expires[row] = expires
+        self._expire(row, expires)
         self._note(row)
 
     def remove(self, id: str) -> None:
@@ -80,7 +83,9 @@ class Block:
 
     def overdue(self, before: float, at_most: int) -> list[str]:
         """Ids of vectors whose life ended by then."""
-        return [self.ids[row] for row in np.flatnonzero(self._ends() <= before)[:at_most]]
+        ends = self._ends()
+        self._soonest = float(ends.min(initial=math.inf))
+        return [self.ids[row] for row in np.flatnonzero(ends <= before)[:at_most]]
 
     def exact(self, vector: Vector, limit: int, now: float) -> list[tuple[str, float]]:
         """Compare all."""
@@ -96,7 +101,7 @@ class Block:
             return None
         keep = max(8 * limit, _SCORED if size < _MANY else _SCORED_OF_MANY)
         codes = self._codes
-        scan = Scan(codes.of(vector), codes.head, codes.tail, self._expires, size, now, keep)
+        scan = Scan(codes.of(vector), codes.head, codes.tail, self._expires, self._soonest, size, now, keep)
         self._scans.append(scan)
         return scan
 
@@ -105,16 +110,22 @@ class Block:
 
     def scored(self, scan: Scan, rows: Rows, vector: Vector, limit: int) -> list[tuple[str, float]]:
         """The best of these rows, and of those that were written since the scan began."""
-        rows = np.array(sorted({*rows.tolist(), *scan.written}), np.intp) if scan.written else np.sort(rows)
-        rows = rows[: rows.searchsorted(len(self.ids))]
-        rows = rows[self._expires[rows] > scan.now]
+        if scan.written:
+            rows = np.array(sorted({*rows.tolist(), *scan.written}), np.intp)
+            rows = rows[: rows.searchsorted(len(self.ids))]
+            rows = rows[self._expires[rows] > scan.now]
+        else:
+            rows.sort()
+            if len(rows) and rows[-1] >= len(self.ids):
+                # The last ones were removed, which moves nothing.
+                rows = rows[: rows.searchsorted(len(self.ids))]
         scores = _cosines(self._taken(rows), vector)
-        best = np.argsort(-scores)[:limit]
+        best = (-scores).argsort()[:limit]
         return self._named(rows[best], scores[best])
 
     def _named(self, rows: Rows, scores: NDArray[np.float32]) -> list[tuple[str, float]]:
         return [
-            (self.ids[row], min(1.0, max(-1.0, score)))
+            (self.ids[row], score if -1.0 <= score <= 1.0 else math.copysign(1.0, score))
             for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
 
@@ -136,6 +147,10 @@ class Block:
         """The vectors in use, slab by slab."""
         size = len(self.ids)
         return [slab[: size - number * _SLAB] for number, slab in enumerate(self._slabs) if number * _SLAB < size]
+
+    def _expire(self, row: int, expires: float) -> None:
+        self._expires[row] = expires
+        self._soonest = min(self._soonest, expires)
 
     def _note(self, row: int) -> None:
         for scan in self._scans:

@@ -37,13 +37,14 @@ _WIDE, _PART = 8, 256
 class Scan:
     """A search over the codes as they were when it began. Needs no lock: what is written meanwhile is in ``written``.
 
-    ``keep`` is how many candidates to find.
+    ``keep`` is how many candidates to find; before ``soonest``, in Unix seconds, none of the rows expires.
     """
 
     code: _Words
     head: _Words
     tail: _Words
     expires: NDArray[np.float64]
+    soonest: float
     size: int
     now: float
     keep: int
@@ -53,34 +54,40 @@ class Scan:
         """Rows of ``keep`` fresh vectors, if there are so many, among them almost surely the nearest; in no order."""
         counts = self._counts()
         wide = max(_WIDE * self.keep, self.size // _PART)
-        rows = self._fresh(_lowest(counts, wide))
-        if len(rows) < wide // 2:
+        rows = self.fresh(_lowest(counts, wide))
+        if len(rows) < min(wide // 2, self.size):
             # Those that expired stood in front.
             counts[self.expires[: self.size] <= self.now] = _GONE
-            rows = self._fresh(_lowest(counts, wide))
+            rows = self.fresh(_lowest(counts, wide))
         if len(rows) <= self.keep:
             return rows
+        differ = self.tail.take(rows, axis=0)
+        np.bitwise_xor(differ, self.code[_HEAD:], out=differ)
         # By columns: numpy adds up long rows of numbers faster than many short ones.
-        differ = (self.tail.take(rows, axis=0) ^ self.code[_HEAD:]).T.copy()
-        total = np.add.reduce(popcount(differ), axis=0, dtype=np.uint16) + counts[rows]
-        return rows[np.argpartition(total, self.keep)[: self.keep]]
+        total: NDArray[np.uint16] = np.add.reduce(popcount(differ).T.copy(), axis=0, dtype=np.uint16)
+        total += counts.take(rows)
+        return rows.take(total.argpartition(self.keep)[: self.keep])
 
-    def _fresh(self, rows: Rows) -> Rows:
-        return rows[self.expires[rows] > self.now]
+    def fresh(self, rows: Rows) -> Rows:
+        """Those of the rows that have not expired."""
+        return rows if self.now < self.soonest else rows[self.expires.take(rows) > self.now]
 
     def _counts(self) -> NDArray[np.uint8]:
         """In how many bits of the head each row differs."""
         counts = np.empty(self.size, np.uint8)
-        differ, more = np.empty(STEP, np.uint64), np.empty(STEP, np.uint8)
+        differ, more = np.empty(min(STEP, self.size), np.uint64), np.empty(min(STEP, self.size), np.uint8)
+        words = [(column, self.code[word]) for word, column in enumerate(self.head)]
         for start in range(0, self.size, STEP):
             part = counts[start : start + STEP]
-            length = len(part)
-            for word, column in enumerate(self.head):
-                np.bitwise_xor(column[start : start + length], self.code[word], out=differ[:length])
-                if word == 0:
-                    popcount(differ[:length], out=part)
-                else:
-                    np.add(part, popcount(differ[:length], out=more[:length]), out=part)
+            if len(part) < len(differ):
+                differ, more = differ[: len(part)], more[: len(part)]
+            into = part
+            for column, word in words:
+                np.bitwise_xor(column[start : start + STEP][: len(part)], word, out=differ)
+                popcount(differ, out=into)
+                if into is more:
+                    np.add(part, more, out=part)
+                into = more
         return counts
 
 
@@ -147,13 +154,14 @@ def _lowest(counts: NDArray[np.uint8], keep: int) -> Rows:
     """
     cut = _MOST
     if keep < len(counts):
-        sample = counts[:: 1 + len(counts) // _SAMPLE]
+        sample = counts[:: 1 + len(counts) // _SAMPLE].copy()
         rank = keep * len(sample) // len(counts)
-        cut = min(_MOST, int(np.partition(sample, rank)[rank]))
+        sample.partition(rank)
+        cut = min(_MOST, int(sample[rank]))
     while True:
         near = counts <= cut
         if cut == _MOST or np.count_nonzero(near) >= keep:
-            return np.flatnonzero(near)
+            return near.nonzero()[0]
         cut += 1
 
 
