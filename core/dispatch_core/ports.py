@@ -105,14 +105,15 @@ class LeasingStore(Protocol):
 class MeasuredStore(Protocol):
     """What a store may offer besides: to say what its entries take."""
 
-    def memory(self, *, samples: int = 0) -> Memory:
+    def memory(self, *, samples: int = 0) -> Memory | None:
         """At once and from what this process knows; with ``samples`` its server or file is asked as well.
 
-        Where that is a server, it says what so many of its entries take, and the rest is reckoned from them.
+        Where that is a server, it says what so many of its entries take, and the rest is reckoned from them. None if
+        this process knows nothing.
         """
         ...
 
-    async def amemory(self, *, samples: int = 0) -> Memory: ...
+    async def amemory(self, *, samples: int = 0) -> Memory | None: ...
 
 
 class Reservation(Protocol):

@@ -230,3 +230,26 @@ def test_clients_of_the_callers_are_used_and_left_open(tmp_path):
 def test_settings_that_cannot_work_are_refused_at_once(make):
     with pytest.raises(ConfigError):
         make()
+
+
+_IN_A_CHILD = """
+import os, sys, warnings
+from fakes import unit
+from dispatch_core import ChromaStore, StoreError
+warnings.simplefilter("ignore")
+store = ChromaStore(sys.argv[1])
+store.clear()
+child = os.fork()
+if child == 0:
+    try:
+        store.search(unit(1, 0), scope="any", limit=1, now=0.0)
+    except StoreError as error:
+        os._exit(7 if "forked" in str(error) else 8)
+    os._exit(9)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+store.close()
+"""
+
+
+def test_a_forked_child_is_told_to_open_a_store_of_its_own(tmp_path):
+    assert in_another_process(_IN_A_CHILD, str(tmp_path / "chroma")) == "7"

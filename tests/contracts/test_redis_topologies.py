@@ -18,7 +18,16 @@ from fakes import Either, made, unit
 from places import EAST, HERE, NORTH, NOW, found
 from servers import REDIS_LIKE, Cluster, Sentinel, Server, certificate, free_port
 
-from dispatch_core import ConfigError, RedisAutoStore, RedisNearStore, StoreError, store_from_url
+from dispatch_core import (
+    ConfigError,
+    HashingEmbedder,
+    RedisAutoStore,
+    RedisMemoEmbedder,
+    RedisNearStore,
+    StoreError,
+    redis_store,
+    store_from_url,
+)
 from dispatch_core.keys import digest
 from dispatch_core.stores._redis_clients import Address
 
@@ -63,6 +72,15 @@ async def _works(open_store: Callable[[], RedisNearStore], form: str) -> None:
 
 
 # A cluster
+
+
+async def test_a_memo_takes_many_texts_at_once_from_a_cluster(cluster, form):
+    embedder = RedisMemoEmbedder(HashingEmbedder(16), cluster.url, prefix=uuid.uuid4().hex, timeout=20)
+    either = Either(embedder, form)
+    await either.embed(["one", "two", "three"])
+    await either.embed(["three", "two", "one"])
+    assert (embedder.stats().hits, embedder.stats().failures) == (3, 0)
+    await embedder.aclose()
 
 
 async def test_a_cluster_by_its_url(cluster, form):
@@ -197,6 +215,13 @@ def test_a_url_names_what_there_is_and_nobody_is_asked_yet(url):
         store: Any = store_from_url(url + index)
         assert isinstance(store, kind)
         store.close()
+
+
+@pytest.mark.parametrize("url", ["redis://host/2?index=near&socket_keepalive=yes", "redis://host?index=near"])
+def test_the_index_of_a_url_goes_before_the_argument(url):
+    assert isinstance(redis_store(url, index="vectorset"), RedisNearStore)
+    with pytest.raises(ConfigError, match="index is one of"):
+        redis_store(url.replace("near", "neer"))
 
 
 def test_a_url_of_sentinels_is_read():

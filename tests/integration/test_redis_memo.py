@@ -48,7 +48,7 @@ async def test_another_model_has_other_vectors_and_no_key_shows_a_text(redis_lik
         assert (await Either(memo, form).embed([SECRET])).shape == (1, memo.dims)
         await memo.aclose()
     with redis.Redis.from_url(redis_like_url) as client:
-        keys = client.keys(f"{prefix}:*")
+        keys = client.keys(f"{{{prefix}}}:*")
         assert len(keys) == 2
         assert not any(b"secret" in key or b"hashing" in key for key in keys)
         assert sorted(len(client.get(key)) for key in keys) == [32, 64]

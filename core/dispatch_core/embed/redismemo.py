@@ -138,7 +138,8 @@ class RedisMemoEmbedder:
         yield from self._connections.send(*(("SET", key, value, *self._life) for key, value in rows))
 
     def _key(self, text: str) -> str:
-        return f"{self._prefix}:{digest('vector', self.model, text)}"
+        # One hash tag, so that a cluster takes many at once.
+        return f"{{{self._prefix}}}:{digest('vector', self.model, text)}"
 
 
 def _vector(value: bytes | None, dims: int) -> Vector | None:

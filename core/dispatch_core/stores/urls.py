@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
 from dispatch_core.errors import ConfigError
@@ -49,7 +49,12 @@ def redis_store(
     client: redis.Redis | None = None,
     async_client: redis.asyncio.Redis | None = None,
 ) -> VectorStore:
-    """Make a store on a Redis that is searched as ``index`` says; no server is contacted yet."""
+    """Make a store on a Redis that is searched as ``index`` says; no server is contacted yet.
+
+    The URL may say it as well: ``redis://localhost:6379/0?index=near``. That of the URL goes first.
+    """
+    url, told = (None, None) if url is None else _without_index(url)
+    index = told or index
     if index not in _INDEXES:
         raise ConfigError(f"index is one of {', '.join(map(repr, _INDEXES))}, got {index!r}")
     return _INDEXES[index](url, client=client, async_client=async_client)
@@ -69,7 +74,7 @@ def store_from_url(url: str) -> VectorStore:
     if url in ("chroma:", "chroma://"):
         return ChromaStore()
     if url.startswith(_REDIS):
-        return _redis_from_url(url)
+        return redis_store(url)
     if url.startswith(_SERVED):
         kind, _, address = url.partition("+")
         return MilvusStore(address) if kind == "milvus" else ChromaStore(url=address)
@@ -83,12 +88,10 @@ def store_from_url(url: str) -> VectorStore:
     )
 
 
-def _redis_from_url(url: str) -> VectorStore:
+def _without_index(url: str) -> tuple[str, Any]:
+    """Redis' own client would take it for a setting of its connections."""
     address, _, query = url.partition("?")
     parameters = parse_qsl(query, keep_blank_values=True)
-    indexes = [value for name, value in parameters if name == "index"]
-    if not indexes:
-        return redis_store(url)
-    # Redis' own client would take it for a setting of its connections.
+    told = [value for name, value in parameters if name == "index"]
     rest = urlencode([(name, value) for name, value in parameters if name != "index"])
-    return redis_store(f"{address}?{rest}" if rest else address, index=indexes[-1])  # type: ignore[arg-type]
+    return (f"{address}?{rest}" if rest else address), (told[-1] if told else None)
