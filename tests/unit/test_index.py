@@ -277,6 +277,25 @@ def test_what_is_removed_or_expires_during_a_search_is_not_found(monkeypatch):
     assert Paused(monkeypatch).search(index, rows[9], meanwhile)[0] == third
 
 
+def test_when_the_last_ones_are_removed_during_a_search_they_are_not_found(monkeypatch):
+    rows = units(MANY)
+    index = filled(rows)
+    last = MANY - 1
+    answer = Paused(monkeypatch).search(index, rows[last], lambda: index.remove(f"{last}"))
+    assert len(answer) == 2
+    assert f"{last}" not in answer
+
+
+def test_after_the_first_ends_were_swept_later_ones_still_count():
+    rows = units(MANY)
+    index = filled(rows)
+    index.put("0", "scope", rows[0], NOW + 1)
+    index.put("1", "scope", rows[1], NOW + 500)
+    found(index, rows[0], now=NOW + 100)
+    assert found(index, rows[1], now=NOW + 499)[0] == "1"
+    assert "1" not in found(index, rows[1], now=NOW + 500)
+
+
 def test_what_is_put_during_a_search_may_be_found(monkeypatch):
     rows = units(MANY)
     index = filled(rows)
