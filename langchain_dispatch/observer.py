@@ -26,6 +26,7 @@ from dispatch_core.limit import feedback_of
 from dispatch_core.ports import Limiter, Reservation
 from langchain_dispatch.answers import usage_of
 from langchain_dispatch.call import Call
+from langchain_dispatch.ignored import warn_of_an_ignored_limiter
 from langchain_dispatch.turns import Message
 
 _REMEMBERED = 16
@@ -51,6 +52,7 @@ class Observer(BaseCallbackHandler):
         # Calls that end in another context than they began in stay behind here; a few of them do no harm.
         waiting = [announced for announced in _calls.get() if not announced.ended]
         _calls.set((*waiting[1 - max(_REMEMBERED, batch) :], call))
+        warn_of_an_ignored_limiter()
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
         """Completion models are looked up before they are announced, and LangChain ignores their rate limiters."""
@@ -65,12 +67,18 @@ class Observer(BaseCallbackHandler):
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._close(run_id)
-        if call is None or call.limiter is None:
-            return
-        feedback = feedback_of(error)
-        if feedback is not None:
-            call.limiter.observe(feedback, call.reservation)
-        call.settle(None)
+        if call is not None:
+            _feed_back(call, error)
+            call.settle(None)
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        """An attempt at the call, after which another follows."""
+        _feed_back(call, error)
+        call.start_over()
+
+    def current(self, run_id: UUID | None) -> Call | None:
+        """The call with that id, else of those announced together last the first that is under way."""
+        return _first(lambda call: not call.ended) if run_id is None else self.call(run_id)
 
     def claim(self) -> Call | None:
         """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
@@ -174,6 +182,13 @@ def _first(waiting: Callable[[Call], bool]) -> Call | None:
         return None
     first = max(0, newest + 1 - calls[newest].batch)
     return next(call for call in calls[first : newest + 1] if waiting(call))
+
+
+def _feed_back(call: Call, error: BaseException) -> None:
+    """Tell the limiter what the provider's error says of its limits."""
+    feedback = None if call.limiter is None else feedback_of(error)
+    if call.limiter is not None and feedback is not None:
+        call.limiter.observe(feedback, call.reservation)
 
 
 def _headers_of(generations: Sequence[Any]) -> Mapping[str, str] | None:
