@@ -42,12 +42,12 @@ def warn_of_an_ignored_limiter() -> None:
         if frame is None:
             return
         if frame.f_code in _ENTRIES:
-            _look(frame.f_locals, depth + 2)
+            _look(frame.f_locals, depth + 4)
             return
         frame = frame.f_back
 
 
-def _look(variables: dict[str, Any], depth: int) -> None:
+def _look(variables: dict[str, Any], level: int) -> None:
     model = variables.get("self")
     given = ((variables.get("config") or {}).get("configurable") or {}).get("rate_limiter")
     if not isinstance(given, BaseRateLimiter | TokenLimiter) or getattr(model, "rate_limiter", None) is given:
@@ -58,5 +58,5 @@ def _look(variables: dict[str, Any], depth: int) -> None:
         "Call langchain_dispatch.install() before with_config, or give the model its limiter: "
         "with_rate_limiter(chain, limiter), or dispatch(model).with_config(rate_limiter=limiter)",
         RuntimeWarning,
-        stacklevel=depth + 1,
+        stacklevel=level,
     )
