@@ -199,7 +199,7 @@ def _plain(model: BaseChatModel) -> Any:
 
 
 def _call_of(run_manager: Any) -> Call | None:
-    return None if run_manager is None else observer().call(run_manager.run_id)
+    return None if run_manager is None else observer().started(run_manager.run_id)
 
 
 def _old_answer(call: Call | None, error: Exception) -> ChatResult:

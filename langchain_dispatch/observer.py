@@ -76,9 +76,17 @@ class Observer(BaseCallbackHandler):
         _feed_back(call, error)
         call.start_over()
 
-    def current(self, run_id: UUID | None) -> Call | None:
-        """The call with that id, else of those announced together last the first that is under way."""
-        return _first(lambda call: not call.ended) if run_id is None else self.call(run_id)
+    def started(self, run_id: UUID) -> Call | None:
+        """The call of this context with that id, which is now under way."""
+        call = self.call(run_id)
+        if call is not None and call.batch > 1:
+            _started.set(call)
+        return call
+
+    def current(self) -> Call | None:
+        """The call of this context that is under way."""
+        newest = _first(lambda call: not call.ended)
+        return newest if newest is None or newest.batch == 1 else _started.get()
 
     def claim(self) -> Call | None:
         """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
@@ -159,6 +167,7 @@ class Observer(BaseCallbackHandler):
 
 
 _calls: ContextVar[tuple[Call, ...]] = ContextVar("dispatch_calls", default=())
+_started: ContextVar[Call | None] = ContextVar("dispatch_started", default=None)
 _observer = Observer()
 _hook: ContextVar[Observer | None] = ContextVar("dispatch_observer", default=_observer)
 _registered = threading.Event()

@@ -103,10 +103,10 @@ def passing(error: BaseException) -> bool:
 class Attempts:
     """The attempts at one call; one that nobody announced, or that is being retried already, is made once."""
 
-    def __init__(self, policy: RetryPolicy, model: BaseChatModel, run_manager: Any) -> None:
+    def __init__(self, policy: RetryPolicy, model: BaseChatModel) -> None:
         self._policy = policy
         self._limiter = model.rate_limiter
-        call = observer().current(None if run_manager is None else run_manager.run_id)
+        call = observer().current()
         self._call = None if call is None or call.retried else call
         self._failed = 0
         if self._call is not None:
@@ -148,7 +148,7 @@ def retried(kind: type[BaseChatModel], policy: RetryPolicy) -> dict[str, Any]:
 def _generate(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any]:
     @wraps(plain)
     def generate(model: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
-        attempts = Attempts(policy, model, kwargs.get("run_manager"))
+        attempts = Attempts(policy, model)
         while True:
             try:
                 return plain(model, *args, **kwargs)
@@ -161,7 +161,7 @@ def _generate(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., A
 def _agenerate(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any]:
     @wraps(plain)
     async def agenerate(model: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
-        attempts = Attempts(policy, model, kwargs.get("run_manager"))
+        attempts = Attempts(policy, model)
         while True:
             try:
                 return await plain(model, *args, **kwargs)
@@ -174,7 +174,7 @@ def _agenerate(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., 
 def _stream(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any]:
     @wraps(plain)
     def stream(model: BaseChatModel, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        attempts = Attempts(policy, model, kwargs.get("run_manager"))
+        attempts = Attempts(policy, model)
         while True:
             begun = False
             try:
@@ -193,7 +193,7 @@ def _stream(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any
 def _astream(plain: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any]:
     @wraps(plain)
     async def astream(model: BaseChatModel, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        attempts = Attempts(policy, model, kwargs.get("run_manager"))
+        attempts = Attempts(policy, model)
         while True:
             begun = False
             try:
