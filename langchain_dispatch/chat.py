@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
@@ -115,6 +116,12 @@ class _Dispatched:
             return model
         return cast("Runnable[Any, Any]", _plain(model).with_config(config, **kwargs))
 
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return _plain(_limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await _plain(_limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
+
     def stream(
         self,
         input: LanguageModelInput,
@@ -126,7 +133,7 @@ class _Dispatched:
         def plain(model: BaseChatModel) -> Any:
             return _plain(model).stream(input, config, stop=stop, **kwargs)
 
-        model = cast("BaseChatModel", self)
+        model = _limited(cast("BaseChatModel", self), config)
         exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=False)
         if exchange is None:
             yield from plain(model)
@@ -144,7 +151,7 @@ class _Dispatched:
         def plain(model: BaseChatModel) -> Any:
             return _plain(model).astream(input, config, stop=stop, **kwargs)
 
-        model = cast("BaseChatModel", self)
+        model = _limited(cast("BaseChatModel", self), config)
         exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=True)
         size = self.dispatched.stream_chunk
         cached: Any = plain(model) if exchange is None else streams.astream(exchange, model, plain, size)
@@ -196,6 +203,24 @@ class _Dispatched:
 def _plain(model: BaseChatModel) -> Any:
     """The model with its own methods: ours would be found again by name."""
     return super(_Dispatched, model)
+
+
+def _limited(model: BaseChatModel, config: RunnableConfig | None) -> BaseChatModel:
+    """The model with the limiter of its config, where LangChain leaves it. One that is only inherited, from an agent
+    around a tool that calls a model, takes no other's place."""
+    given = _limiter_in(config)
+    if given is None and model.rate_limiter is None:
+        given = _limiter_in(var_child_runnable_config.get())
+    if given is None or given is model.rate_limiter:
+        return model
+    return model.model_copy(update={"rate_limiter": as_rate_limiter(given)})
+
+
+def _limiter_in(config: RunnableConfig | None) -> Any:
+    if config is None:
+        return None
+    given = config.get("rate_limiter") or (config.get("configurable") or {}).get("rate_limiter")
+    return given if isinstance(given, BaseRateLimiter | TokenLimiter) else None
 
 
 def _call_of(run_manager: Any) -> Call | None:

@@ -52,6 +52,9 @@ def _look(variables: dict[str, Any], level: int) -> None:
     given = ((variables.get("config") or {}).get("configurable") or {}).get("rate_limiter")
     if not isinstance(given, BaseRateLimiter | TokenLimiter) or getattr(model, "rate_limiter", None) is given:
         return
+    if hasattr(type(model), "dispatched"):
+        # It has seen the limiter, and has one of its own.
+        return
     _warned.set()
     warnings.warn(
         f"with_config(rate_limiter=...) limits nothing here: LangChain never shows it to {type(model).__name__}. "

@@ -360,3 +360,28 @@ def test_nobody_is_warned_of_a_limiter_that_limits(limiter: TokenRateLimiter) ->
     fields.with_config(configurable={"rate_limiter": None}).invoke("q")
     assert admitted(limiter) == (3, 0)
     assert not ignored._warned.is_set()
+
+
+@pytest.mark.usefixtures("unwarned")
+@pytest.mark.parametrize("call", PLACES)
+async def test_a_dispatched_model_finds_the_limiter_of_its_config_wherever_it_was_given(
+    call: Any, limiter: TokenRateLimiter
+) -> None:
+    model: Any = dispatch(fake())
+    for of in (model, model.bind(stop=["x"])):
+        await call(of, {"rate_limiter": limiter, "tags": ["t"]})
+    assert admitted(limiter) == (4 if call is in_a_batch else 2, 0)
+    assert model.rate_limiter is None
+    assert not ignored._warned.is_set()
+
+
+@pytest.mark.usefixtures("unwarned")
+def test_a_limiter_of_a_config_replaces_a_models_own_and_an_inherited_one_does_not(limiter: TokenRateLimiter) -> None:
+    own = TokenRateLimiter(**PLENTY)
+    model: Any = dispatch(fake(), rate_limiter=own)
+    model.bind(stop=["x"]).with_config(rate_limiter=limiter).invoke("q")
+    assert (admitted(own), admitted(limiter)) == ((0, 0), (1, 0))
+    around: Any = RunnableLambda(lambda asked: model.invoke(asked))  # noqa: PLW0108
+    around.with_config(rate_limiter=limiter).invoke("q")
+    assert (admitted(own), admitted(limiter)) == ((1, 0), (1, 0))
+    assert not ignored._warned.is_set()
