@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from langchain_dispatch.cache import SemanticCache, SemanticRedisCache
     from langchain_dispatch.chat import dispatch
     from langchain_dispatch.embedder import LangChainEmbedder
+    from langchain_dispatch.installed import install, uninstall
     from langchain_dispatch.rate_limiter import TokenRateLimiter
+    from langchain_dispatch.retries import RetryPolicy
+    from langchain_dispatch.runnable import with_rate_limiter
 else:
     # Imported when they are asked for.
     from dispatch_core import _lazy
@@ -22,17 +25,25 @@ else:
         __name__,
         {
             "LangChainEmbedder": "embedder",
+            "RetryPolicy": "retries",
             "SemanticCache": "cache",
             "SemanticRedisCache": "cache",
             "TokenRateLimiter": "rate_limiter",
             "dispatch": "chat",
+            "install": "installed",
+            "uninstall": "installed",
+            "with_rate_limiter": "runnable",
         },
     )
 
 __all__ = [
     "LangChainEmbedder",
+    "RetryPolicy",
     "SemanticCache",
     "SemanticRedisCache",
     "TokenRateLimiter",
     "dispatch",
+    "install",
+    "uninstall",
+    "with_rate_limiter",
 ]

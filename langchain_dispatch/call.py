@@ -28,7 +28,7 @@ class Call:
     """One announced call of a chat model; ``format`` is what LangChain tells tracers of structured output.
 
     ``asked`` once a cache has looked it up, under ``key``; ``claimed`` once a limiter has reserved for it; ``ended``
-    once nothing more will come of it.
+    once nothing more will come of it; ``retried`` if a failed attempt is not its end.
     """
 
     run_id: UUID
@@ -39,6 +39,7 @@ class Call:
     asked: bool = False
     claimed: bool = False
     ended: bool = False
+    retried: bool = False
     key: str = ""
     exchange: Exchange | None = None
     chunks: list[AIMessageChunk] = field(default_factory=list)
@@ -94,6 +95,12 @@ class Call:
     def settle(self, usage: Usage | None, headers: Mapping[str, str] | None = None) -> None:
         if self.reservation is not None:
             self.reservation.settle(usage, headers, first_token=self.first_token)
+
+    def start_over(self) -> None:
+        """After an attempt that failed: nothing is held for the next, and nothing of it has come."""
+        self.settle(None)
+        self.limiter = self.reservation = self.first_token = None
+        self.streamed.clear()
 
     def end(self) -> None:
         """Let go of all but the reservation: who waits for the answer is freed, unless it has it already."""

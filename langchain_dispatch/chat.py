@@ -15,14 +15,16 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
 from langchain_dispatch import streams
 from langchain_dispatch.call import Call
 from langchain_dispatch.observer import observer
-from langchain_dispatch.rate_limiter import TokenRateLimiter
+from langchain_dispatch.rate_limiter import as_rate_limiter
 from langchain_dispatch.replay import replay
+from langchain_dispatch.retries import RetryPolicy, retried
 
 M = TypeVar("M", bound=BaseChatModel | BaseLLM)
 
@@ -33,6 +35,7 @@ def dispatch(
     cache: BaseCache | bool | None = None,
     rate_limiter: BaseRateLimiter | TokenLimiter | None = None,
     stream_chunk: int | None = None,
+    retries: RetryPolicy | None = None,
 ) -> M:
     """A copy of a model with the given cache and limiter: streams are cached too, ``with_config`` takes a
     ``rate_limiter``, and where a stale answer is at hand it is given instead of the provider's error.
@@ -43,12 +46,15 @@ def dispatch(
     replayed in the chunks in which it came, or in chunks of ``stream_chunk`` characters. ``stream_events`` of
     version 3 goes past the cache.
 
+    With ``retries`` a failed call is made again, each attempt with a reservation of its own; set ``max_retries=0`` on
+    the model then, for an SDK's own retries ask no limiter.
+
     A completion model (`BaseLLM`) gets the cache, for its ``invoke``. Raises TypeError for a limiter of a completion
-    model, which LangChain would ignore, and for anything that is no model.
+    model, which LangChain would ignore, for retries of one, and for anything that is no model.
 
     >>> from langchain_core.language_models import FakeListChatModel
     >>> from dispatch_core import HashingEmbedder
-    >>> from langchain_dispatch import SemanticCache
+    >>> from langchain_dispatch import SemanticCache, TokenRateLimiter
     >>> model = dispatch(FakeListChatModel(responses=["hello", "never asked"]),
     ...     cache=SemanticCache(embedder=HashingEmbedder()))
     >>> "|".join(chunk.content for chunk in model.stream("How do I greet a cat?"))
@@ -61,6 +67,8 @@ def dispatch(
     if isinstance(model, BaseLLM):
         if rate_limiter is not None:
             raise TypeError(f"LangChain asks no rate limiter for a completion model such as {type(model).__name__}")
+        if retries is not None:
+            raise TypeError(f"retries are for chat models, not for a completion model such as {type(model).__name__}")
         return model if cache is None else model.model_copy(update={"cache": cache})
     if not isinstance(model, BaseChatModel):
         raise TypeError(f"dispatch takes a chat model or a completion model, got {type(model).__name__}")
@@ -70,11 +78,11 @@ def dispatch(
     if cache is not None:
         update["cache"] = cache
     if rate_limiter is not None:
-        update["rate_limiter"] = _as_rate_limiter(rate_limiter)
+        update["rate_limiter"] = as_rate_limiter(rate_limiter)
     observer()
     copy = model.model_copy(update=update)
     # Not a new object built from fields: private clients and other state of the model's must come along.
-    object.__setattr__(copy, "__class__", _class_for(type(model), stream_chunk))
+    object.__setattr__(copy, "__class__", _class_for(type(model), stream_chunk=stream_chunk, retries=retries))
     return copy
 
 
@@ -85,6 +93,7 @@ class _Settings:
 
     base: type[BaseChatModel]
     stream_chunk: int | None = None
+    retries: RetryPolicy | None = None
 
 
 class _Dispatched:
@@ -102,10 +111,16 @@ class _Dispatched:
         """As in LangChain, and ``rate_limiter`` limits this model; LangChain itself would ignore it silently."""
         model = cast("BaseChatModel", self)
         if rate_limiter is not None:
-            model = model.model_copy(update={"rate_limiter": _as_rate_limiter(rate_limiter)})
+            model = model.model_copy(update={"rate_limiter": as_rate_limiter(rate_limiter)})
         if not config and not kwargs:
             return model
         return cast("Runnable[Any, Any]", _plain(model).with_config(config, **kwargs))
+
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return _plain(_limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await _plain(_limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
 
     def stream(
         self,
@@ -118,7 +133,7 @@ class _Dispatched:
         def plain(model: BaseChatModel) -> Any:
             return _plain(model).stream(input, config, stop=stop, **kwargs)
 
-        model = cast("BaseChatModel", self)
+        model = _limited(cast("BaseChatModel", self), config)
         exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=False)
         if exchange is None:
             yield from plain(model)
@@ -136,7 +151,7 @@ class _Dispatched:
         def plain(model: BaseChatModel) -> Any:
             return _plain(model).astream(input, config, stop=stop, **kwargs)
 
-        model = cast("BaseChatModel", self)
+        model = _limited(cast("BaseChatModel", self), config)
         exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=True)
         size = self.dispatched.stream_chunk
         cached: Any = plain(model) if exchange is None else streams.astream(exchange, model, plain, size)
@@ -190,8 +205,26 @@ def _plain(model: BaseChatModel) -> Any:
     return super(_Dispatched, model)
 
 
+def _limited(model: BaseChatModel, config: RunnableConfig | None) -> BaseChatModel:
+    """The model with the limiter of its config, where LangChain leaves it. One that is only inherited, from an agent
+    around a tool that calls a model, takes no other's place."""
+    given = _limiter_in(config)
+    if given is None and model.rate_limiter is None:
+        given = _limiter_in(var_child_runnable_config.get())
+    if given is None or given is model.rate_limiter:
+        return model
+    return model.model_copy(update={"rate_limiter": as_rate_limiter(given)})
+
+
+def _limiter_in(config: RunnableConfig | None) -> Any:
+    if config is None:
+        return None
+    given = config.get("rate_limiter") or (config.get("configurable") or {}).get("rate_limiter")
+    return given if isinstance(given, BaseRateLimiter | TokenLimiter) else None
+
+
 def _call_of(run_manager: Any) -> Call | None:
-    return None if run_manager is None else observer().call(run_manager.run_id)
+    return None if run_manager is None else observer().started(run_manager.run_id)
 
 
 def _old_answer(call: Call | None, error: Exception) -> ChatResult:
@@ -224,16 +257,22 @@ def _chat(generation: Generation) -> ChatGeneration:
     )
 
 
-def _class_for(kind: type[BaseChatModel], stream_chunk: int | None) -> type[BaseChatModel]:
+def _class_for(kind: type[BaseChatModel], **given: Any) -> type[BaseChatModel]:
     settings = vars(kind).get("dispatched") or _Settings(kind)
-    return _made(settings if stream_chunk is None else replace(settings, stream_chunk=stream_chunk))
+    return _made(replace(settings, **{name: value for name, value in given.items() if value is not None}))
 
 
 @memoised
 def _made(settings: _Settings) -> type[BaseChatModel]:
     base = settings.base
     # Name and module stay, for they are part of LangChain's serialised form and so of every cache key.
-    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    names: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    if settings.retries is not None:
+        names |= retried(base, settings.retries)
     made = cast("type[BaseChatModel]", type(base.__name__, (_Dispatched, base), names))
     type.__setattr__(made, "dispatched", settings)
     return made
@@ -243,11 +282,3 @@ def _empty(settings: _Settings) -> BaseChatModel:
     """An unpickled model before it gets its state."""
     made = _made(settings)
     return made.__new__(made)
-
-
-def _as_rate_limiter(given: BaseRateLimiter | TokenLimiter) -> BaseRateLimiter:
-    if isinstance(given, TokenLimiter):
-        return TokenRateLimiter(limiter=given)
-    if isinstance(given, BaseRateLimiter):
-        return given
-    raise ConfigError(f"rate_limiter is a TokenRateLimiter or a TokenLimiter, got {type(given).__name__}")

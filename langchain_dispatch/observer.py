@@ -26,6 +26,7 @@ from dispatch_core.limit import feedback_of
 from dispatch_core.ports import Limiter, Reservation
 from langchain_dispatch.answers import usage_of
 from langchain_dispatch.call import Call
+from langchain_dispatch.ignored import warn_of_an_ignored_limiter
 from langchain_dispatch.turns import Message
 
 _REMEMBERED = 16
@@ -51,6 +52,7 @@ class Observer(BaseCallbackHandler):
         # Calls that end in another context than they began in stay behind here; a few of them do no harm.
         waiting = [announced for announced in _calls.get() if not announced.ended]
         _calls.set((*waiting[1 - max(_REMEMBERED, batch) :], call))
+        warn_of_an_ignored_limiter()
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
         """Completion models are looked up before they are announced, and LangChain ignores their rate limiters."""
@@ -65,12 +67,26 @@ class Observer(BaseCallbackHandler):
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         call = self._close(run_id)
-        if call is None or call.limiter is None:
-            return
-        feedback = feedback_of(error)
-        if feedback is not None:
-            call.limiter.observe(feedback, call.reservation)
-        call.settle(None)
+        if call is not None:
+            _feed_back(call, error)
+            call.settle(None)
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        """An attempt at the call, after which another follows."""
+        _feed_back(call, error)
+        call.start_over()
+
+    def started(self, run_id: UUID) -> Call | None:
+        """The call of this context with that id, which is now under way."""
+        call = self.call(run_id)
+        if call is not None and call.batch > 1:
+            _started.set(call)
+        return call
+
+    def current(self) -> Call | None:
+        """The call of this context that is under way."""
+        newest = _first(lambda call: not call.ended)
+        return newest if newest is None or newest.batch == 1 else _started.get()
 
     def claim(self) -> Call | None:
         """The call that is acquiring now: of those announced together last, the first that nobody reserved for."""
@@ -151,6 +167,7 @@ class Observer(BaseCallbackHandler):
 
 
 _calls: ContextVar[tuple[Call, ...]] = ContextVar("dispatch_calls", default=())
+_started: ContextVar[Call | None] = ContextVar("dispatch_started", default=None)
 _observer = Observer()
 _hook: ContextVar[Observer | None] = ContextVar("dispatch_observer", default=_observer)
 _registered = threading.Event()
@@ -174,6 +191,13 @@ def _first(waiting: Callable[[Call], bool]) -> Call | None:
         return None
     first = max(0, newest + 1 - calls[newest].batch)
     return next(call for call in calls[first : newest + 1] if waiting(call))
+
+
+def _feed_back(call: Call, error: BaseException) -> None:
+    """Tell the limiter what the provider's error says of its limits."""
+    feedback = None if call.limiter is None else feedback_of(error)
+    if call.limiter is not None and feedback is not None:
+        call.limiter.observe(feedback, call.reservation)
 
 
 def _headers_of(generations: Sequence[Any]) -> Mapping[str, str] | None:

@@ -8,6 +8,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from dispatch_core import LimiterStats, LimitExceeded, TokenLimiter
 from dispatch_core._flow import Flow, arun, run, step
+from dispatch_core.errors import ConfigError
 from dispatch_core.limit import limiter_of
 from dispatch_core.types import Cost
 from langchain_dispatch.call import Call
@@ -43,17 +44,17 @@ class TokenRateLimiter(Shared, BaseRateLimiter):
 
     def acquire(self, *, blocking: bool = True) -> bool:
         """Wait for a turn. Raises `LimitExceeded` and `RequestTooLarge`; False only if not ``blocking``."""
-        return run(self._acquire(blocking))
+        return run(self.acquiring(self._observer.claim(), blocking=blocking))
 
     async def aacquire(self, *, blocking: bool = True) -> bool:
-        return await arun(self._acquire(blocking))
+        return await arun(self.acquiring(self._observer.claim(), blocking=blocking))
 
     def stats(self) -> LimiterStats:
         return self.limiter.stats()
 
-    def _acquire(self, blocking: bool) -> Flow[bool]:
+    def acquiring(self, call: Call | None, *, blocking: bool = True) -> Flow[bool]:
+        """A turn for this call, whose end settles it; without one a typical request is settled at once."""
         limiter, observer = self.limiter, self._observer
-        call = observer.claim()
         cost = self._cost(call)
         timeout = self._timeout if blocking else 0.0
         try:
@@ -72,3 +73,12 @@ class TokenRateLimiter(Shared, BaseRateLimiter):
     def _cost(self, call: Call | None) -> Cost:
         """Without an announced call (a caller of ours outside a model) one typical request is reserved."""
         return call.cost(self.limiter) if call is not None else self.limiter.estimate("")
+
+
+def as_rate_limiter(given: BaseRateLimiter | TokenLimiter) -> BaseRateLimiter:
+    """LangChain's form of a limiter. Raises `ConfigError` for anything else."""
+    if isinstance(given, TokenLimiter):
+        return TokenRateLimiter(limiter=given)
+    if isinstance(given, BaseRateLimiter):
+        return given
+    raise ConfigError(f"rate_limiter is a TokenRateLimiter or a TokenLimiter, got {type(given).__name__}")

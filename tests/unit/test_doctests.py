@@ -14,7 +14,11 @@ MODULES = [
     "dispatch_core.interval",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
+    "langchain_dispatch.installed",
+    "langchain_dispatch.middleware",
     "langchain_dispatch.rate_limiter",
+    "langchain_dispatch.retries",
+    "langchain_dispatch.runnable",
     "llamaindex_dispatch.rate_limiter",
 ]
 
