@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from dispatch_core.errors import ConfigError, DimensionMismatch, StoreError
+from dispatch_core.errors import ConfigError, DimensionMismatch, DispatchError, StoreError
 from dispatch_core.stores._twins import BlockingStore
 from dispatch_core.types import Entry, Match, Vector
 
@@ -178,7 +178,7 @@ class CollectionStore(BlockingStore):
             raise StoreError(f"{self._kind} could not {what}: busy for {self._timeout} s")
         try:
             yield self._engine()
-        except (StoreError, ConfigError):
+        except DispatchError:
             raise
         except Exception as error:
             # Perhaps a server that came back empty: what exists is looked up anew.
