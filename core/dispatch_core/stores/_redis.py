@@ -72,7 +72,7 @@ class Connections:
             replies: list[Any] = yield from step(self._send, self.asend, commands)
         except FAILURES as error:
             raise failed(error) from error
-        return _checked(replies)
+        return checked(replies)
 
     def call(self, *commands: Command) -> Flow[list[Any]]:
         """Like `send`, by a shorter way; of replies that have several forms, the server's own may come back."""
@@ -80,7 +80,7 @@ class Connections:
             replies: list[Any] = yield from step(self.exchange, self.asend, commands)
         except FAILURES as error:
             raise failed(error) from error
-        return _checked(replies)
+        return checked(replies)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, errors that Redis replied among them; other errors as redis-py raises them."""
@@ -161,7 +161,7 @@ class Connections:
         return None if address.kind == "cluster" else address.client(self._timeout)
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def checked(replies: list[Any]) -> list[Any]:
     for reply in replies:
         if isinstance(reply, Exception):
             raise failed(reply) from reply
