@@ -480,6 +480,22 @@ async def test_a_server_that_accepts_and_never_answers_is_given_up(form):
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["url", "client"])
+def test_a_loop_that_ends_closes_its_connections(own_server: Server, given):
+    with redis.Redis.from_url(own_server.url) as client:
+        store = RedisNearStore(client=client) if given else RedisNearStore(own_server.url, timeout=20)
+
+        async def use() -> None:
+            await store.aput(made("a"), EAST)
+            assert await store.aget(digest("a"), now=NOW) == made("a")
+
+        for _ in range(3):
+            asyncio.run(use())
+        gc.collect()
+        assert store.get(digest("a"), now=NOW) == made("a")
+    store.close()
+
+
 def test_clients_that_decode_are_refused():
     with pytest.raises(ConfigError, match="decode_responses"):
         RedisNearStore("redis://127.0.0.1:1/0?decode_responses=true")

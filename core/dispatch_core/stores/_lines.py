@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from dispatch_core._keeper import closed_with_loop
 from dispatch_core.stores._redis import FAILURES, Command, Connections
 from dispatch_core.stores._wire import AsyncWire, failed
 
@@ -40,6 +41,8 @@ class Lines(Generic[Q, A]):
         line = self._lines.get(loop)
         if line is None:
             line = self._new_line(loop)
+            if line.keeper is not None:
+                await anext(line.keeper, None)
         return await line.ask(question)
 
     async def aclose(self) -> None:
@@ -47,8 +50,8 @@ class Lines(Generic[Q, A]):
         with self._lock:
             line = self._lines.pop(asyncio.get_running_loop(), None)
             self._drop_ended()
-        if line is not None and line.wire is not None:
-            await line.wire.close()
+        if line is not None and line.keeper is not None:
+            await line.keeper.aclose()
 
     def _new_line(self, loop: asyncio.AbstractEventLoop) -> _Line[Q, A]:
         with self._lock:
@@ -76,7 +79,7 @@ class _Line(Generic[Q, A]):
     ) -> None:
         self._fetch = fetch
         self._send = send
-        self.wire = wire
+        self.keeper = None if wire is None else closed_with_loop(wire.close)
         self._size = size
         self._most = most
         self._waiting: deque[_Asked[Q, A]] = deque()
