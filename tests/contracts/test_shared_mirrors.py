@@ -173,6 +173,47 @@ async def test_a_hundred_askers_load_the_mirror_once(redis_like_url, client, pre
     await writer.aclose()
 
 
+async def test_what_a_process_writes_itself_is_not_read_again(redis_like_url, client, prefix):
+    store = RedisNearStore(redis_like_url, prefix=prefix, timeout=20)
+    await store.aput(made("first"), EAST)
+    assert len(await store.asearch(EAST, scope=HERE, limit=9, now=NOW)) == 1
+    client.config_resetstat()
+    await asyncio.gather(*(store.aput(made(f"{number}"), EAST) for number in range(300)))
+    # Epoch and sequence for each round trip, and no row.
+    assert client.info("stats")["keyspace_hits"] < 250
+    assert client.info("commandstats")["cmdstat_mget"]["calls"] < 30
+    assert len(await store.asearch(EAST, scope=HERE, limit=999, now=NOW)) == 301
+    await store.aclose()
+
+
+async def test_a_hundred_askers_read_once_what_another_process_wrote(redis_like_url, client, prefix):
+    one, other = (Either(RedisNearStore(redis_like_url, prefix=prefix, timeout=20), "async") for _ in range(2))
+    assert await _found(other) == []
+    for number in range(100):
+        await one.put(made(f"{number}"), EAST)
+    client.config_resetstat()
+    found = await asyncio.gather(*(other.target.asearch(EAST, scope=HERE, limit=1, now=NOW) for _ in range(100)))
+    assert {len(matches) for matches in found} == {1}
+    # Twice: by the first, who goes alone, and by one of those who came meanwhile; and what each of them found.
+    assert client.info("stats")["keyspace_hits"] < 500
+    await one.target.aclose()
+    await other.target.aclose()
+
+
+async def test_who_gives_up_leaves_others_what_he_began_for_all(redis_like_url, prefix):
+    one, other = (RedisNearStore(redis_like_url, prefix=prefix, timeout=20) for _ in range(2))
+    assert await other.asearch(EAST, scope=HERE, limit=9, now=NOW) == []
+    await one.aput(made("a"), EAST)
+    asking = [asyncio.create_task(other.asearch(EAST, scope=HERE, limit=9, now=NOW)) for _ in range(20)]
+    for begun in range(12):
+        await asyncio.sleep(0)
+        asking[begun].cancel()
+    answers = await asyncio.gather(*asking[12:])
+    assert {len(matches) for matches in answers} == {1}
+    await one.aclose()
+    await other.aclose()
+
+
 async def test_a_touch_is_one_command_and_reading_of_it_no_other(both, client):
     one, other = both
     await one.put(made("a", expires=NOW + 6), EAST)
@@ -437,6 +478,22 @@ async def test_a_server_that_accepts_and_never_answers_is_given_up(form):
     await store.target.aclose()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["url", "client"])
+def test_a_loop_that_ends_closes_its_connections(own_server: Server, given):
+    with redis.Redis.from_url(own_server.url) as client:
+        store = RedisNearStore(client=client) if given else RedisNearStore(own_server.url, timeout=20)
+
+        async def use() -> None:
+            await store.aput(made("a"), EAST)
+            assert await store.aget(digest("a"), now=NOW) == made("a")
+
+        for _ in range(3):
+            asyncio.run(use())
+        gc.collect()
+        assert store.get(digest("a"), now=NOW) == made("a")
+    store.close()
 
 
 def test_clients_that_decode_are_refused():

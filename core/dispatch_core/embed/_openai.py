@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dispatch_core._fork import renew_in_child
+from dispatch_core._keeper import closed_with_loop
 from dispatch_core.errors import ConfigError, EmbeddingError, MissingExtra
 
 if TYPE_CHECKING:
@@ -94,22 +95,13 @@ class Clients:
         client, keeper = self._keepers.get(loop, (None, None))
         if client is None:
             client = _made("AsyncOpenAI", self._settings)
-            keeper = _kept(client)
+            keeper = closed_with_loop(client.close)
             await anext(keeper)
             with self._lock:
                 for ended in [known for known in self._keepers if known.is_closed()]:
                     del self._keepers[ended]
                 self._keepers[loop] = client, keeper
         return client
-
-
-async def _kept(client: AsyncClient) -> AsyncGenerator[None, None]:
-    """Closes the client when its loop ends: `asyncio.run` ends the generators that were begun in its loop. Or when
-    nobody holds the generator any more: Python then has its loop end it."""
-    try:
-        yield
-    finally:
-        await client.close()
 
 
 def _with(client: Any, retries: int | None) -> Any:

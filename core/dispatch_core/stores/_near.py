@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
-from dispatch_core._flow import Flow, pause, step
-from dispatch_core.errors import DimensionMismatch
+import numpy as np
+
+from dispatch_core._flow import Flow, arun, pause, run, step
+from dispatch_core.errors import DimensionMismatch, StoreError
 from dispatch_core.stores import _packed as packed
 from dispatch_core.stores import _redis_rows as rows
 from dispatch_core.stores._index import VectorIndex
+from dispatch_core.stores._lines import copied
 from dispatch_core.stores._reads import Reads, Reply
 from dispatch_core.stores._redis import Command, Connections
 from dispatch_core.types import Vector
@@ -23,6 +28,26 @@ _POLL, _POLLS = 0.005, 200
 
 Position = tuple[bytes | None, int]
 """Where in the journal: its epoch and the last number seen."""
+
+
+class _Written(NamedTuple):
+    """What a put of this process wrote, as far as a mirror needs it."""
+
+    id: str
+    scope: str
+    vector: Vector | None
+    expires: float | None
+
+
+class _Changes(NamedTuple):
+    """What lines of the journal come to: by id the ``last`` number, the expiry of a touch after the last write,
+    that write if it was one's ``own``; ``foreign`` are the ids to read; ``names`` are those of one's own writes."""
+
+    last: dict[str, int]
+    touched: dict[str, float | None]
+    own: dict[str, _Written]
+    foreign: set[str]
+    names: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +69,8 @@ class Keys:
 class Mirror:
     """Callers in many threads and tasks move it forward together.
 
-    What one has read of the journal is applied under the lock, and only as far as nobody else was there before.
+    What one has read of the journal is applied under the lock, and only as far as nobody else was there before. Of
+    tasks that one reply answers, one does it for all. What this process wrote itself is not read again.
     """
 
     def __init__(self, connections: Connections, keys: Keys) -> None:
@@ -53,6 +79,7 @@ class Mirror:
         self.reads = Reads(connections, self._news)
         self._lock = threading.Lock()
         self._loading = False
+        self._own: dict[bytes, _Written] = {}
         self.index = VectorIndex()
         self._position: Position = (None, -1)
 
@@ -83,6 +110,29 @@ class Mirror:
         Returns a position, and rows by id that were read for it: what the mirror finds there is so, no more if it
         has gone on.
         """
+        if self.nothing_since(reply.mark, reply):
+            return reply.mark, {}
+        if reply.shared is None:
+            return (yield from self._follow(reply))
+        return (yield from step(self._follow_now, self._afollow, reply, reply.shared))
+
+    def _follow_now(self, reply: Reply, _: Any) -> tuple[Position, dict[str, bytes | None]]:
+        return run(self._follow(reply))
+
+    async def _afollow(
+        self, reply: Reply, shared: list[asyncio.Task[Any]]
+    ) -> tuple[Position, dict[str, bytes | None]]:
+        """Once for all whom the reply answers; whoever gives up leaves the others what he began."""
+        if not shared:
+            shared.append(asyncio.create_task(arun(self._follow(reply))))
+            shared[0].add_done_callback(_noticed)
+        try:
+            followed: tuple[Position, dict[str, bytes | None]] = await asyncio.shield(shared[0])
+        except StoreError as error:
+            raise copied(error) from error.__cause__
+        return followed
+
+    def _follow(self, reply: Reply) -> Flow[tuple[Position, dict[str, bytes | None]]]:
         while True:
             news = reply.tail
             (known, seen), (epoch, last) = reply.mark, self._end(reply)
@@ -104,7 +154,8 @@ class Mirror:
         news = reply.tail or ()
         if position != (epoch, rows.number(news[-1]) if news else last):
             return {}
-        changed = {rows.as_map(line[1])[b"id"].decode() for line in news if rows.number(line) > last}
+        later = takewhile(lambda line: rows.number(line) > last, reversed(news))
+        changed = {rows.as_map(line[1])[b"id"].decode() for line in later}
         return self.rows([id for id in ids if id not in changed], reply)
 
     def rows(self, ids: Iterable[str], reply: Reply) -> dict[str, bytes | None]:
@@ -119,12 +170,25 @@ class Mirror:
                 for id in ids:
                     self.index.remove(id)
 
-    def wrote(self, number: int, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:
+    def writing(self, name: bytes, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:
+        """A put begins, whose line in the journal will have the name. It ends with `wrote` or `failed`."""
+        # A copy: the caller may use its vector for another as soon as the put is over.
+        self._own[name] = _Written(id, scope, None if vector is None else np.array(vector, np.float32), expires)
+
+    def wrote(self, name: bytes, number: int) -> None:
         """One's own write is known at once, unless others came before that are not."""
         with self._lock:
-            if number == self._position[1] + 1:
-                _mirror(self.index, id, scope, vector, expires)
+            seen = self._position[1]
+            if number > seen + 1:
+                return
+            written = self._own.pop(name, None)
+            if number == seen + 1 and written is not None:
+                _mirror(self.index, *written)
                 self._position = self._position[0], number
+
+    def failed(self, name: bytes) -> None:
+        """Whether it was written all the same, the journal tells."""
+        self._own.pop(name, None)
 
     def touched(self, number: int, id: str, expires: float | None) -> None:
         with self._lock:
@@ -165,36 +229,51 @@ class Mirror:
         return reply.values[self._keys.epoch], int(reply.values[self._keys.sequence] or 0)
 
     def _apply(self, news: Sequence[tuple[bytes, Any]], epoch: bytes | None) -> Flow[dict[str, bytes | None]]:
-        changed: dict[str, int] = {}
-        touched: dict[str, float | None] = {}
-        written: set[str] = set()
-        for line in news:
-            if rows.number(line) > self._position[1]:
-                change = rows.as_map(line[1])
-                id = change[b"id"].decode()
-                changed[id] = rows.number(line)
-                if change[b"op"] == b"touch":
-                    touched[id] = rows.instant_of(change[b"expires"])
-                else:
-                    written.add(id)
+        changes = self._changes(news, self._position[1])
         read: dict[str, bytes | None] = {}
-        if written:
-            reply = yield from self.reads.read([self._keys.entries + id for id in sorted(written)])
-            read = self.rows(written, reply)
+        if changes.foreign:
+            reply = yield from self.reads.read([self._keys.entries + id for id in sorted(changes.foreign)])
+            read = self.rows(changes.foreign, reply)
         with self._lock:
             if epoch != self._position[0]:
                 return read
             seen = self._position[1]
             # Others may have read on meanwhile: what they know is newer than these lines.
-            for id in written:
-                if changed[id] > seen:
-                    head = packed.head(read[id])
+            for id, row in read.items():
+                if changes.last[id] > seen:
+                    head = packed.head(row)
                     _mirror(self.index, id, *((head.scope, head.vector, head.expires) if head else ("", None, None)))
-            for id, expires in touched.items():
-                if changed[id] > seen and id not in written:
+            for id, written in changes.own.items():
+                if changes.last[id] > seen:
+                    _mirror(self.index, *written)
+            for id, expires in changes.touched.items():
+                if changes.last[id] > seen and id not in changes.foreign:
                     self.index.touch(id, expires)
             self._position = epoch, max(seen, rows.number(news[-1]))
+            for name in changes.names:
+                self._own.pop(name, None)
         return read
+
+    def _changes(self, news: Sequence[tuple[bytes, Any]], seen: int) -> _Changes:
+        changes = _Changes({}, {}, {}, set(), [])
+        for line in reversed(news):
+            number = rows.number(line)
+            if number <= seen:
+                break
+            change = rows.as_map(line[1])
+            id, op, name = change[b"id"].decode(), change[b"op"], change.get(b"by")
+            if name in self._own:
+                changes.names.append(name)
+            if id in changes.own or id in changes.foreign:
+                continue
+            changes.last.setdefault(id, number)
+            if op == b"touch":
+                changes.touched.setdefault(id, rows.instant_of(change[b"expires"]))
+            elif name is not None and (written := self._own.get(name)) is not None:
+                changes.own[id] = written
+            else:
+                changes.foreign.add(id)
+        return changes
 
     def _load(self, before: Position, after: Position) -> Flow[bool]:
         """Read all anew; False if somebody else moved the mirror meanwhile, perhaps further."""
@@ -225,9 +304,16 @@ class Mirror:
                 if self._position != before:
                     return False
                 self.index, self._position = index, after
+                self._own.clear()
                 return True
         finally:
             self._loading = False
+
+
+def _noticed(task: asyncio.Task[Any]) -> None:
+    """All who asked for it may have given up: then nobody is told of its failure."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _mirror(index: VectorIndex, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:

@@ -1,45 +1,46 @@
-"""Reads of string values: what waits on one event loop is taken together."""
+"""Reads of string values, and changes: what waits on one event loop is taken together."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dispatch_core._flow import Flow, step
-from dispatch_core.stores._redis import FAILURES, Command, Connections
-from dispatch_core.stores._wire import AsyncWire, failed
+from dispatch_core.stores._lines import Lines, Send
+from dispatch_core.stores._redis import FAILURES, Command, Connections, checked
+from dispatch_core.stores._wire import failed
 
 _MOST_KEYS = 512
+_MOST_BYTES, _BYTES_OF_A_COMMAND = 1 << 20, 4096
 
 Tail = Callable[[], tuple[Any, Command]]
 
 
 class Reply(NamedTuple):
     """What one round trip brought: values by key (None for what is not there or is no string), and of those who also
-    asked for the tail the reply to its command, and the mark that was made together with the command."""
+    asked for the tail the reply to its command, and the mark that was made together with the command.
+
+    Of a reply that answers several tasks, ``shared`` holds what one of them has begun for all."""
 
     values: dict[str, bytes | None]
     mark: Any = None
     tail: Any = None
+    shared: list[asyncio.Task[Any]] | None = None
 
 
 class Reads:
     """Reads keys with MGET; on request together with the ``tail``, a command that is made when it is sent.
 
-    Of all askers on one event loop, one round trip is under way; what waits meanwhile goes with the next. The tail is
-    read after the values, and nobody is answered by a round trip that began before the question. An asker who gives
-    up leaves the others alone; a round trip that fails, fails for all whom it was to answer. Threads ask by
-    themselves. Raises `StoreError`.
+    The tail is read after the values. Tasks ask together, threads by themselves. Raises `StoreError`.
     """
 
     def __init__(self, connections: Connections, tail: Tail) -> None:
         self._connections = connections
         self._tail = tail
-        self._lock = threading.Lock()
-        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
+        self._lines: Lines[tuple[Sequence[str], bool], Reply] = Lines(
+            connections, self._fetch, size=lambda question: len(question[0]), most=_MOST_KEYS
+        )
 
     def read(self, keys: Sequence[str], *, tail: bool = False) -> Flow[Reply]:
         return (yield from step(self.now, self.anow, keys, tail))
@@ -53,29 +54,18 @@ class Reads:
         return _reply(keys, replies, mark, tail)
 
     async def anow(self, keys: Sequence[str], tail: bool = False) -> Reply:
-        loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            line = self._new_line(loop)
-        return await line.ask(keys, tail)
+        return await self._lines.ask((keys, tail))
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""
-        with self._lock:
-            line = self._lines.pop(asyncio.get_running_loop(), None)
-            self._drop_ended()
-        if line is not None and line.wire is not None:
-            await line.wire.close()
+        await self._lines.aclose()
 
-    async def _afetch(self, line: _Line, keys: Sequence[str], tail: bool) -> Reply:
+    async def _fetch(self, send: Send, asked: Sequence[tuple[Sequence[str], bool]]) -> Sequence[Reply]:
+        tail = any(wanted for _, wanted in asked)
+        keys = list(dict.fromkeys(key for wanted, _ in asked for key in wanted)) if len(asked) > 1 else asked[0][0]
         mark, command = self._tail() if tail else (None, None)
-        commands = self._commands(keys, command)
-        try:
-            exchange = self._connections.asend if line.wire is None else line.wire.exchange
-            replies = await exchange(commands)
-        except FAILURES as error:
-            raise failed(error) from error
-        return _reply(keys, replies, mark, tail)
+        reply = _reply(keys, await send(self._commands(keys, command)), mark, tail)
+        return [reply] if len(asked) == 1 else [reply._replace(shared=[])] * len(asked)
 
     def _commands(self, keys: Sequence[str], command: Command | None) -> list[Command]:
         if command is None:
@@ -83,99 +73,46 @@ class Reads:
         # A cluster's client takes no MGET into a pipeline.
         return [*(("GET", key) for key in keys), command] if self._connections.cluster else [("MGET", *keys), command]
 
-    def _new_line(self, loop: asyncio.AbstractEventLoop) -> _Line:
-        with self._lock:
-            self._drop_ended()
-            return self._lines.setdefault(loop, _Line(self._afetch, self._connections.async_wire()))
 
-    def _drop_ended(self) -> None:
-        """Let go of loops that are closed. Needs the lock."""
-        for ended in [known for known in self._lines if known.is_closed()]:
-            del self._lines[ended]
+class Changes:
+    """Sends commands; those of all tasks on one event loop together, in the order in which they came.
 
+    A reply that is an error is its asker's alone. Raises `StoreError`.
+    """
 
-class _Asked(NamedTuple):
-    keys: Sequence[str]
-    tail: bool
-    answer: asyncio.Future[Reply]
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._lines: Lines[Sequence[Command], list[Any]] = Lines(
+            connections, _sent, size=lambda commands: sum(map(_size, commands)), most=_MOST_BYTES
+        )
 
+    def send(self, *commands: Command) -> Flow[list[Any]]:
+        return (yield from step(self.now, self.anow, commands))
 
-class _Line:
-    """Those who wait on one event loop. Only that loop's thread is ever here."""
-
-    def __init__(self, fetch: Callable[[_Line, Sequence[str], bool], Any], wire: AsyncWire | None) -> None:
-        self._fetch = fetch
-        self.wire = wire
-        self._waiting: deque[_Asked] = deque()
-        self._busy = False
-        self._pump: asyncio.Task[None] | None = None
-
-    async def ask(self, keys: Sequence[str], tail: bool) -> Reply:
-        if self._busy:
-            answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Asked(keys, tail, answer))
-            return await answer
-        # Who finds nobody there goes at once; those who came meanwhile are somebody else's to serve.
-        self._busy = True
+    def now(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            reply: Reply = await self._fetch(self, keys, tail)
-            return reply
-        finally:
-            if self._waiting:
-                self._pump = asyncio.get_running_loop().create_task(self._serve())
-            else:
-                self._busy = False
+            return checked(self._connections.exchange(commands))
+        except FAILURES as error:
+            raise failed(error) from error
 
-    async def _serve(self) -> None:
-        batch: list[_Asked] = []
-        try:
-            while self._waiting:
-                batch = self._next()
-                if batch:
-                    await self._answer(batch)
-        finally:
-            # Cancelled with its loop, it leaves nobody waiting.
-            for asked in (*batch, *self._waiting):
-                asked.answer.cancel()
-            self._waiting.clear()
-            self._busy = False
+    async def anow(self, commands: Sequence[Command]) -> list[Any]:
+        return checked(await self._lines.ask(commands))
 
-    def _next(self) -> list[_Asked]:
-        batch: list[_Asked] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].keys) <= _MOST_KEYS):
-            asked = self._waiting.popleft()
-            if not asked.answer.done():
-                batch.append(asked)
-                size += len(asked.keys)
-        return batch
-
-    async def _answer(self, batch: Sequence[_Asked]) -> None:
-        keys = dict.fromkeys(key for asked in batch for key in asked.keys)
-        try:
-            reply = await self._fetch(self, list(keys), any(asked.tail for asked in batch))
-        except Exception as error:
-            for asked in batch:
-                if not asked.answer.done():
-                    asked.answer.set_exception(_copy(error))
-        else:
-            for asked in batch:
-                if not asked.answer.done():
-                    asked.answer.set_result(reply)
+    async def aclose(self) -> None:
+        """Close what belongs to the running event loop."""
+        await self._lines.aclose()
 
 
-def _copy(error: Exception) -> Exception:
-    """One for each asker: raised at once in many places, they would share one traceback."""
-    if error.__cause__ is None:
-        return error
-    mine = failed(error.__cause__)
-    mine.__cause__ = error.__cause__
-    return mine
+async def _sent(send: Send, asked: Sequence[Sequence[Command]]) -> list[list[Any]]:
+    replies = iter(await send([command for commands in asked for command in commands]))
+    return [[next(replies) for _ in commands] for commands in asked]
 
 
-def _reply(keys: Sequence[str], replies: Sequence[Any], mark: Any, tail: bool) -> Reply:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise failed(reply) from reply
+def _size(command: Command) -> int:
+    return _BYTES_OF_A_COMMAND + sum(len(word) for word in command if isinstance(word, bytes))
+
+
+def _reply(keys: Sequence[str], replies: list[Any], mark: Any, tail: bool) -> Reply:
+    checked(replies)
     values = replies[0] if isinstance(replies[0], list) else replies[: len(keys)]
     return Reply(dict(zip(keys, values, strict=True)), mark, replies[-1] if tail else None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, step
+from dispatch_core._keeper import closed_with_loop
 from dispatch_core.errors import ConfigError, MissingExtra
 
 try:
@@ -44,7 +46,7 @@ class Connections:
         self, url: str | None, client: Client | None, async_client: AsyncClient | None, *, timeout: float
     ) -> None:
         self._lock = threading.Lock()
-        self._async_clients: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
         self._timeout = timeout
         self._own = client is None
         self._address = self._wire = None
@@ -72,7 +74,7 @@ class Connections:
             replies: list[Any] = yield from step(self._send, self.asend, commands)
         except FAILURES as error:
             raise failed(error) from error
-        return _checked(replies)
+        return checked(replies)
 
     def call(self, *commands: Command) -> Flow[list[Any]]:
         """Like `send`, by a shorter way; of replies that have several forms, the server's own may come back."""
@@ -80,7 +82,7 @@ class Connections:
             replies: list[Any] = yield from step(self.exchange, self.asend, commands)
         except FAILURES as error:
             raise failed(error) from error
-        return _checked(replies)
+        return checked(replies)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, errors that Redis replied among them; other errors as redis-py raises them."""
@@ -88,7 +90,7 @@ class Connections:
 
     async def asend(self, commands: Sequence[Command]) -> list[Any]:
         """Like `exchange`, awaited."""
-        client = self._here()
+        client = await self._here()
         if not _together(client, commands):
             return [await _caught(client, command) for command in commands]
         pipeline = client.pipeline(**_plain(client))
@@ -110,10 +112,10 @@ class Connections:
 
     async def aclose(self) -> None:
         with self._lock:
-            here = self._async_clients.pop(asyncio.get_running_loop(), None)
+            _, keeper = self._async_clients.pop(asyncio.get_running_loop(), (None, None))
             self._drop_ended()
-        if here is not None:
-            await clients.aclose(here)
+        if keeper is not None:
+            await keeper.aclose()
         self.close()
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -139,17 +141,19 @@ class Connections:
                     self._client = self._address.client(self._timeout)
         return self._client
 
-    def _here(self) -> Any:
+    async def _here(self) -> Any:
         """The asynchronous client of the running loop; its connections cannot serve another loop."""
         if self._async_client is not None:
             return self._async_client
         loop = asyncio.get_running_loop()
-        client = self._async_clients.get(loop)
+        client, keeper = self._async_clients.get(loop, (None, None))
         if client is None:
             client = async_like(self._client) if self._address is None else self._address.async_client(self._timeout)
+            keeper = closed_with_loop(partial(clients.aclose, client))
+            await anext(keeper)
             with self._lock:
                 self._drop_ended()
-                self._async_clients[loop] = client
+                self._async_clients[loop] = client, keeper
         return client
 
     def _drop_ended(self) -> None:
@@ -161,7 +165,7 @@ class Connections:
         return None if address.kind == "cluster" else address.client(self._timeout)
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def checked(replies: list[Any]) -> list[Any]:
     for reply in replies:
         if isinstance(reply, Exception):
             raise failed(reply) from reply

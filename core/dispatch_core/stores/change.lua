@@ -1,6 +1,7 @@
 -- Change one entry and tell every mirror, in one step.
 -- KEYS: entry, sequence, journal, epoch (all in one hash slot)
--- ARGV: operation, entry id, kept journal length, a fresh epoch name, and by operation
+-- ARGV: operation, entry id, kept journal length, a name that nothing else has (of the change, or of a new epoch), and
+-- by operation
 --   put     expiry in Unix milliseconds (0 = never), then the entry's row
 --   touch   expiry in Unix milliseconds (0 = never), as the row holds it, as the journal tells it, now in Unix seconds
 --   del     nothing, or where in the row its namespace and tags begin, and the bytes there without which it is to stay
@@ -16,6 +17,7 @@ if op == 'put' then
   if tonumber(ARGV[5]) > 0 then
     redis.call('PEXPIREAT', KEYS[1], ARGV[5])
   end
+  line[5], line[6] = 'by', ARGV[4]
 elseif op == 'touch' then
   -- The version, and when the life ends: not a number is never.
   local head = redis.call('GETRANGE', KEYS[1], 0, 9)

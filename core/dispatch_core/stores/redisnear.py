@@ -62,12 +62,14 @@ class RedisNearStore:
     ) -> None:
         # Importing redis costs 0.1 s: only who uses this store pays it.
         from dispatch_core.stores._near import Keys, Mirror
+        from dispatch_core.stores._reads import Changes
         from dispatch_core.stores._redis import Connections
 
         self._redis = Connections(url, client, async_client, timeout=timeout)
         self._keys = Keys.of(prefix)
         self._mirror = Mirror(self._redis, self._keys)
         self._reads = self._mirror.reads
+        self._changes = Changes(self._redis)
 
     def get(self, id: str, *, now: float) -> Entry | None:
         key = self._keys.entries + id
@@ -131,6 +133,7 @@ class RedisNearStore:
 
     async def aclose(self) -> None:
         await self._reads.aclose()
+        await self._changes.aclose()
         await self._redis.aclose()
 
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
@@ -167,17 +170,24 @@ class RedisNearStore:
             # Followed before the first write, so that a vector of a wrong length is refused, not stored.
             yield from self._mirror.follow((yield from self._mirror.ask([])))
             self._mirror.index.check(entry.scope, vector)
-        expires_ms = rows.milliseconds(entry.expires)
-        [number] = yield from self._redis.call(self._change("put", entry.id, expires_ms, packed.row(entry, vector)))
-        self._mirror.wrote(number, entry.id, entry.scope, vector, entry.expires)
+        name = uuid.uuid4().hex.encode()
+        ends = rows.milliseconds(entry.expires)
+        put = self._change("put", entry.id, ends, packed.row(entry, vector), name=name)
+        self._mirror.writing(name, entry.id, entry.scope, vector, entry.expires)
+        try:
+            [number] = yield from self._changes.send(put)
+        except BaseException:
+            self._mirror.failed(name)
+            raise
+        self._mirror.wrote(name, number)
 
     def _touch(self, id: str, expires: float | None, now: float) -> Flow[None]:
         ends = rows.milliseconds(expires), packed.ends(expires), rows.instant(expires)
-        [number] = yield from self._redis.call(self._change("touch", id, *ends, rows.instant(now)))
+        [number] = yield from self._changes.send(self._change("touch", id, *ends, rows.instant(now)))
         self._mirror.touched(number, id, expires)
 
     def _delete(self, id: str) -> Flow[None]:
-        yield from self._redis.call(self._change("del", id))
+        yield from self._changes.send(self._change("del", id))
 
     def _clear(self, namespace: str | None, tags: frozenset[str]) -> Flow[int]:
         removed = 0
@@ -186,7 +196,7 @@ class RedisNearStore:
             [(cursor, keys)] = yield from self._redis.call(self._mirror.scan(cursor))
             doomed = yield from self._doomed(self._mirror.ids(keys), namespace, tags)
             for start in range(0, len(doomed), _DELETIONS):
-                removed += sum((yield from self._redis.call(*doomed[start : start + _DELETIONS])))
+                removed += sum((yield from self._changes.send(*doomed[start : start + _DELETIONS])))
             if not int(cursor):
                 return removed
 
@@ -205,7 +215,7 @@ class RedisNearStore:
         ]
 
     def _lease(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
-        [held] = yield from self._redis.call(("EVAL", _LEASE, 1, self._keys.leases + id, owner, milliseconds))
+        [held] = yield from self._changes.send(("EVAL", _LEASE, 1, self._keys.leases + id, owner, milliseconds))
         return bool(held)
 
     def _memory(self, samples: int) -> Flow[Memory]:
@@ -218,9 +228,9 @@ class RedisNearStore:
         there = [size for size in sizes if size is not None]
         return Memory(len(index), index.nbytes, round(len(index) * sum(there) / len(there)) if there else 0)
 
-    def _change(self, op: str, id: str, *rest: Any) -> Command:
+    def _change(self, op: str, id: str, *rest: Any, name: bytes | None = None) -> Command:
         keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal, self._keys.epoch)
-        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, uuid.uuid4().hex, *rest)
+        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or uuid.uuid4().hex, *rest)
 
 
 def _fresh(id: str, row: bytes | None, now: float) -> Entry | None:
