@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
+_Kept = tuple[Any, AsyncGenerator[None, None], asyncio.Semaphore]
+_AT_ONCE = 32
 _ALONE = ("MGET", "SCAN")
 """Commands that a pipeline of a cluster's client refuses."""
 
@@ -46,7 +49,8 @@ class Connections:
         self, url: str | None, client: Client | None, async_client: AsyncClient | None, *, timeout: float
     ) -> None:
         self._lock = threading.Lock()
-        self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._async_clients: dict[asyncio.AbstractEventLoop, _Kept] = {}
+        self._broken = 0
         self._timeout = timeout
         self._own = client is None
         self._address = self._wire = None
@@ -90,13 +94,17 @@ class Connections:
 
     async def asend(self, commands: Sequence[Command]) -> list[Any]:
         """Like `exchange`, awaited."""
-        client = await self._here()
-        if not _together(client, commands):
-            return [await _caught(client, command) for command in commands]
-        pipeline = client.pipeline(**_plain(client))
-        for command in commands:
-            pipeline.execute_command(*command)
-        return list(await pipeline.execute(raise_on_error=False))
+        client, turns = await self._here()
+        broken = self._broken
+        async with turns:
+            if self._broken != broken:
+                # Who waited need not wait once more to learn what those before have learned.
+                raise redis.ConnectionError("no answer to those who asked before")
+            try:
+                return await _asked(client, commands)
+            except FAILURES:
+                self._broken += 1
+                raise
 
     def async_wire(self) -> AsyncWire | None:
         """A short way for the running event loop, for whoever has one round trip at a time; None if there is none."""
@@ -112,7 +120,7 @@ class Connections:
 
     async def aclose(self) -> None:
         with self._lock:
-            _, keeper = self._async_clients.pop(asyncio.get_running_loop(), (None, None))
+            _, keeper, _ = self._async_clients.pop(asyncio.get_running_loop(), (None, None, None))
             self._drop_ended()
         if keeper is not None:
             await keeper.aclose()
@@ -141,20 +149,27 @@ class Connections:
                     self._client = self._address.client(self._timeout)
         return self._client
 
-    async def _here(self) -> Any:
-        """The asynchronous client of the running loop; its connections cannot serve another loop."""
+    async def _here(self) -> tuple[Any, AbstractAsyncContextManager[Any]]:
+        """The asynchronous client of the running loop, and the turns it is used in.
+
+        Its connections cannot serve another loop. Of a thousand calls at once most wait here, as long as it takes: a
+        pool would give them up after the deadline of a call, and a server that is busy is not one that fails.
+        """
         if self._async_client is not None:
-            return self._async_client
+            return self._async_client, nullcontext()
         loop = asyncio.get_running_loop()
-        client, keeper = self._async_clients.get(loop, (None, None))
-        if client is None:
+        kept = self._async_clients.get(loop)
+        if kept is None:
             client = async_like(self._client) if self._address is None else self._address.async_client(self._timeout)
             keeper = closed_with_loop(partial(clients.aclose, client))
             await anext(keeper)
             with self._lock:
                 self._drop_ended()
-                self._async_clients[loop] = client, keeper
-        return client
+                kept = self._async_clients.setdefault(loop, (client, keeper, asyncio.Semaphore(_AT_ONCE)))
+            if kept[1] is not keeper:
+                # Another task was faster.
+                await keeper.aclose()
+        return kept[0], kept[2]
 
     def _drop_ended(self) -> None:
         """Let go of the clients of loops that are closed: each holds its loop and its sockets. Needs the lock."""
@@ -163,6 +178,15 @@ class Connections:
 
     def _lazy_client(self, address: Address) -> Any:
         return None if address.kind == "cluster" else address.client(self._timeout)
+
+
+async def _asked(client: Any, commands: Sequence[Command]) -> list[Any]:
+    if not _together(client, commands):
+        return [await _caught(client, command) for command in commands]
+    pipeline = client.pipeline(**_plain(client))
+    for command in commands:
+        pipeline.execute_command(*command)
+    return list(await pipeline.execute(raise_on_error=False))
 
 
 def checked(replies: list[Any]) -> list[Any]:
