@@ -46,6 +46,9 @@ def dispatch(
     replayed in the chunks in which it came, or in chunks of ``stream_chunk`` characters. ``stream_events`` of
     version 3 goes past the cache.
 
+    The limiter of a config is found wherever LangChain leaves it: after ``bind_tools``, and on a chain or an agent
+    around the model. Within an agent or a function it takes the place of no limiter that a model has.
+
     With ``retries`` a failed call is made again, each attempt with a reservation of its own; set ``max_retries=0`` on
     the model then, for an SDK's own retries ask no limiter.
 
@@ -220,7 +223,7 @@ def _limiter_in(config: RunnableConfig | None) -> Any:
     if config is None:
         return None
     given = config.get("rate_limiter") or (config.get("configurable") or {}).get("rate_limiter")
-    return given if isinstance(given, BaseRateLimiter | TokenLimiter) else None
+    return given if given is not None and isinstance(given, BaseRateLimiter | TokenLimiter) else None
 
 
 def _call_of(run_manager: Any) -> Call | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from types import FrameType
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -17,8 +16,8 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from dispatch_core import TokenLimiter
 
-_NEAR = 12
-"""How many frames lie at most between a model's method and its callbacks."""
+_DEPTHS = (6, 7, 4, 5, 3, *range(8, 13))
+"""How many frames may lie between a model's method and here; where LangChain has them now comes first."""
 _ENTRIES = frozenset(
     {
         BaseChatModel.invoke.__code__,
@@ -37,23 +36,25 @@ def warn_of_an_ignored_limiter() -> None:
     """
     if _warned.is_set():
         return
-    frame: FrameType | None = sys._getframe(1)
-    for depth in range(_NEAR):
-        if frame is None:
-            return
-        if frame.f_code in _ENTRIES:
-            _look(frame.f_locals, depth + 4)
-            return
-        frame = frame.f_back
+    try:
+        for depth in _DEPTHS:
+            # Frames between are never made to objects: that would be most of the cost.
+            frame = sys._getframe(depth)
+            if frame.f_code in _ENTRIES:
+                _look(frame.f_locals, depth + 3)
+                return
+    except ValueError:
+        # The stack ends before: called by nobody whom we know.
+        return
 
 
 def _look(variables: dict[str, Any], level: int) -> None:
     model = variables.get("self")
     given = ((variables.get("config") or {}).get("configurable") or {}).get("rate_limiter")
-    if not isinstance(given, BaseRateLimiter | TokenLimiter) or getattr(model, "rate_limiter", None) is given:
+    if given is None or getattr(model, "rate_limiter", None) is given:
         return
-    if hasattr(type(model), "dispatched"):
-        # It has seen the limiter, and has one of its own.
+    # A dispatched model has seen the limiter, and has one of its own.
+    if not isinstance(given, BaseRateLimiter | TokenLimiter) or hasattr(type(model), "dispatched"):
         return
     _warned.set()
     warnings.warn(

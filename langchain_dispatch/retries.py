@@ -46,7 +46,8 @@ class RetryPolicy:
     failed, but no spent budget, and nothing that the provider forbids by ``x-should-retry``. The wait is what
     ``retry-after-ms`` or ``retry-after`` say, else about ``base`` seconds, doubled with each attempt; up to a quarter
     more, so that not all come back at once. A wait longer than ``max_wait`` seconds is not waited for: the error is
-    raised. Every attempt reserves anew with the model's rate limiter. A stream is retried before its first chunk.
+    raised. Every attempt reserves anew with the model's rate limiter: `LimitExceeded` if it gets no turn in time. A
+    stream is retried before its first chunk.
 
     Set ``max_retries=0`` on the model: an SDK's own retries are sent without asking the limiter. Tests may replace
     ``sleep``, ``asleep`` and ``random`` (in [0, 1)). Raises `ConfigError` for settings that cannot work.
