@@ -63,7 +63,8 @@ class Scan:
         # By columns: numpy adds up long rows of numbers faster than many short ones.
         differ = (self.tail.take(rows, axis=0) ^ self.code[_HEAD:]).T.copy()
         total = np.add.reduce(popcount(differ), axis=0, dtype=np.uint16) + counts[rows]
-        return rows[np.argpartition(total, self.keep)[: self.keep]]
+        # Stable is radix sort here: faster than partitioning, whose branches nothing predicts.
+        return rows[np.argsort(total, kind="stable")[: self.keep]]
 
     def _fresh(self, rows: Rows) -> Rows:
         return rows[self.expires[rows] > self.now]
@@ -149,7 +150,7 @@ def _lowest(counts: NDArray[np.uint8], keep: int) -> Rows:
     if keep < len(counts):
         sample = counts[:: 1 + len(counts) // _SAMPLE]
         rank = keep * len(sample) // len(counts)
-        cut = min(_MOST, int(np.partition(sample, rank)[rank]))
+        cut = min(_MOST, int(np.bincount(sample).cumsum().searchsorted(rank, side="right")))
     while True:
         near = counts <= cut
         if cut == _MOST or np.count_nonzero(near) >= keep:
