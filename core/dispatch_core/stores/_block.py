@@ -18,7 +18,8 @@ CODED_FROM, _CODED_UNTIL = 4096, 2048
 _CODED_DIMS = 64
 # An id as this project makes them, in the list and as a key of two dictionaries.
 _BYTES_PER_ID = 250
-_SCORED, _SCORED_OF_MANY, _MANY = 64, 128, 1 << 15
+# Candidates to score, by the size of the scope: with it grows the number of those between whom the codes cannot tell.
+_SCORED = ((1 << 14, 64), (1 << 18, 128), (math.inf, 256))
 
 
 class Block:
@@ -99,7 +100,7 @@ class Block:
         size = len(self.ids)
         if self._codes is None or 8 * limit > size:
             return None
-        keep = max(8 * limit, _SCORED if size < _MANY else _SCORED_OF_MANY)
+        keep = max(8 * limit, next(scored for bound, scored in _SCORED if size < bound))
         codes = self._codes
         scan = Scan(codes.of(vector), codes.head, codes.tail, self._expires, self._soonest, size, now, keep)
         self._scans.append(scan)

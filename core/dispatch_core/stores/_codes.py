@@ -66,7 +66,8 @@ class Scan:
         # By columns: numpy adds up long rows of numbers faster than many short ones.
         total: NDArray[np.uint16] = np.add.reduce(popcount(differ).T.copy(), axis=0, dtype=np.uint16)
         total += counts.take(rows)
-        return rows.take(total.argpartition(self.keep)[: self.keep])
+        # Stable is radix sort here: faster than partitioning, whose branches nothing predicts.
+        return rows.take(np.argsort(total, kind="stable")[: self.keep])
 
     def fresh(self, rows: Rows) -> Rows:
         """Those of the rows that have not expired."""
@@ -154,10 +155,9 @@ def _lowest(counts: NDArray[np.uint8], keep: int) -> Rows:
     """
     cut = _MOST
     if keep < len(counts):
-        sample = counts[:: 1 + len(counts) // _SAMPLE].copy()
+        sample = counts[:: 1 + len(counts) // _SAMPLE]
         rank = keep * len(sample) // len(counts)
-        sample.partition(rank)
-        cut = min(_MOST, int(sample[rank]))
+        cut = min(_MOST, int(np.bincount(sample).cumsum().searchsorted(rank, side="right")))
     while True:
         near = counts <= cut
         if cut == _MOST or np.count_nonzero(near) >= keep:
