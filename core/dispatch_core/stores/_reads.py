@@ -12,7 +12,7 @@ from dispatch_core._flow import Flow, step
 from dispatch_core.stores._redis import FAILURES, Command, Connections
 from dispatch_core.stores._wire import AsyncWire, failed
 
-_MOST_KEYS = 512
+_ENOUGH_KEYS = 512
 
 Tail = Callable[[], tuple[Any, Command]]
 
@@ -130,9 +130,9 @@ class _Line:
         batch: list[_Asked] = []
         try:
             while self._waiting:
-                batch = self._next()
+                batch, keys = self._next()
                 if batch:
-                    await self._answer(batch)
+                    await self._answer(batch, keys)
         finally:
             # Cancelled with its loop, it leaves nobody waiting.
             for asked in (*batch, *self._waiting):
@@ -140,20 +140,19 @@ class _Line:
             self._waiting.clear()
             self._busy = False
 
-    def _next(self) -> list[_Asked]:
+    def _next(self) -> tuple[list[_Asked], list[str]]:
         batch: list[_Asked] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].keys) <= _MOST_KEYS):
+        keys: dict[str, None] = {}
+        while self._waiting and len(keys) < _ENOUGH_KEYS:
             asked = self._waiting.popleft()
             if not asked.answer.done():
                 batch.append(asked)
-                size += len(asked.keys)
-        return batch
+                keys.update(dict.fromkeys(asked.keys))
+        return batch, list(keys)
 
-    async def _answer(self, batch: Sequence[_Asked]) -> None:
-        keys = dict.fromkeys(key for asked in batch for key in asked.keys)
+    async def _answer(self, batch: Sequence[_Asked], keys: Sequence[str]) -> None:
         try:
-            reply = await self._fetch(self, list(keys), any(asked.tail for asked in batch))
+            reply = await self._fetch(self, keys, any(asked.tail for asked in batch))
         except Exception as error:
             for asked in batch:
                 if not asked.answer.done():
