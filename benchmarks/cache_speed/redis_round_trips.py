@@ -24,6 +24,8 @@ import redis
 import redis.asyncio
 
 from dispatch_core import Entry, RedisNearStore, Usage
+from dispatch_core.stores._near import Keys
+from dispatch_core.stores._packed import row
 
 _ENTRIES, _ROUNDS, _CALLS, _ASKERS, _EACH = 1_000, 15, 1_500, 100, 20
 _MANY = 100_000
@@ -162,15 +164,15 @@ async def many_at_once(url: str, meter: _Meter) -> None:
 
 def warm_start(url: str, meter: _Meter) -> None:
     """A new process mirrors what is there; what the entries take here and there."""
-    writer = RedisNearStore(url, prefix="many", timeout=20)
     vectors = _vectors(_MANY)
-
-    async def fill() -> None:
-        for start in range(0, _MANY, 500):
-            await asyncio.gather(*(writer.aput(_entry(n), vectors[n]) for n in range(start, start + 500)))
-        await writer.aclose()
-
-    asyncio.run(fill())
+    # Written past the store, which would take a script and a line of the journal for each.
+    with redis.Redis.from_url(url) as client:
+        for start in range(0, _MANY, 1_000):
+            pipeline = client.pipeline(transaction=False)
+            for number in range(start, start + 1_000):
+                entry = _entry(number)
+                pipeline.set(Keys.of("many").entries + entry.id, row(entry, vectors[number]))
+            pipeline.execute()
     store = RedisNearStore(url, prefix="many", timeout=20)
     before = meter.read()
     store.search(vectors[0], scope=_SCOPE, limit=1, now=_NOW)
