@@ -43,9 +43,10 @@ bench-limiter: $(VENV)/.bench  ## every limiter before every kind of provider, i
 
 bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then bench-speed: make bench-cache DATA=folder (it says which files)
 	$(PY) -m benchmarks.cache_quality $(if $(DATA),--data $(DATA)) $(ARGS)
-	$(PY) -m benchmarks.cache_speed
+	$(MAKE) bench-speed
 
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches
+	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.cache_speed $(ARGS)
 
 clean:
