@@ -19,6 +19,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
+from dispatch_core.flight import waiting_for_others
 from langchain_dispatch import streams
 from langchain_dispatch.call import Call
 from langchain_dispatch.observer import observer
@@ -123,7 +124,9 @@ class _Dispatched:
         return _plain(_limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await _plain(_limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
+        # LangChain asks in a task of its own, which must not wait for a stream that the caller is in the middle of.
+        with waiting_for_others():
+            return await _plain(_limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
 
     def stream(
         self,

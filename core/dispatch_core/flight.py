@@ -10,7 +10,9 @@ import asyncio
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -33,6 +35,7 @@ Key: TypeAlias = tuple[str, bool]
 Outcome: TypeAlias = Match | Miss | Literal[_Freed.FREED]
 
 _numbers = itertools.count()
+_waited_for: ContextVar[int] = ContextVar("dispatch_waited_for", default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,18 @@ def this_thread() -> Asker:
 async def this_task() -> Asker:
     """Who waits, when a call is awaited."""
     loop, task = _here()
-    return Asker(threading.get_ident(), id(loop), 0 if task is None else id(task))
+    return Asker(threading.get_ident(), id(loop), _waited_for.get() or (0 if task is None else id(task)))
+
+
+@contextmanager
+def waiting_for_others() -> Iterator[None]:
+    """Tasks that are begun within ask on behalf of this one, which waits for them: what it holds holds them up."""
+    _, task = _here()
+    before = _waited_for.set(0 if task is None else id(task))
+    try:
+        yield
+    finally:
+        _waited_for.reset(before)
 
 
 def _here() -> tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]:

@@ -17,6 +17,7 @@ from dispatch_core import (
     StoreError,
     Usage,
 )
+from dispatch_core.flight import this_task, waiting_for_others
 
 # One call
 
@@ -194,3 +195,10 @@ def test_with_raise_everybody_hears_of_a_broken_cache():
         assert (world.calls, world.left_nothing()) == (0, True)
 
     in_virtual_time(main())
+
+
+async def test_a_task_that_is_waited_for_asks_on_behalf_of_who_waits():
+    alone = await this_task()
+    with waiting_for_others():
+        assert await asyncio.create_task(this_task()) == alone
+    assert await asyncio.create_task(this_task()) != alone
