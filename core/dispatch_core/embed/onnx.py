@@ -44,9 +44,8 @@ class OnnxEmbedder:
     core if None; a blocking call runs in its caller's thread. No call uses more than one core at a time: many small
     ones use all of them. ``providers`` are onnxruntime's.
 
-    ``quantization="int8"`` takes a graph made by ``dispatcher export-model NAME --int8``. It is about half as fast
-    again and another vector space: similarities move by some hundredths, and a threshold found with the exact
-    graph is wrong for it. Calibrate anew.
+    ``quantization="int8"`` takes a graph made by ``dispatcher export-model NAME --int8``. It is faster and another
+    vector space: a threshold found with the exact graph is wrong for it. Calibrate anew.
 
     Raises `ConfigError` for settings that cannot work, `MissingExtra` without onnxruntime and tokenizers, and
     `EmbeddingError` if there is no graph, or a text cannot be embedded.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, arun, run
 from dispatch_core.stores import _packed as packed
 from dispatch_core.stores import _redis_rows as rows
+from dispatch_core.stores._redis_store import FlowStore
 from dispatch_core.types import Entry, Match, Memory, Vector
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _JOURNAL_LENGTH = 10_000
 _DELETIONS = 100
 
 
-class RedisNearStore:
+class RedisNearStore(FlowStore):
     """Needs Redis ≥ 6 or Valkey, no module; a cluster and sentinels will do as well.
 
     An entry lies in Redis as one string, with the server's own expiry, so that an exact hit is one GET; on an event
@@ -71,56 +72,6 @@ class RedisNearStore:
         self._reads = self._mirror.reads
         self._changes = Changes(self._redis)
 
-    def get(self, id: str, *, now: float) -> Entry | None:
-        key = self._keys.entries + id
-        return _fresh(id, self._reads.now((key,)).values[key], now)
-
-    async def aget(self, id: str, *, now: float) -> Entry | None:
-        key = self._keys.entries + id
-        return _fresh(id, (await self._reads.anow((key,))).values[key], now)
-
-    def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
-        return run(self._search(vector, scope, limit, now))
-
-    async def asearch(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
-        return await arun(self._search(vector, scope, limit, now))
-
-    def put(self, entry: Entry, vector: Vector | None) -> None:
-        run(self._put(entry, vector))
-
-    async def aput(self, entry: Entry, vector: Vector | None) -> None:
-        await arun(self._put(entry, vector))
-
-    def delete(self, id: str) -> None:
-        run(self._delete(id))
-
-    async def adelete(self, id: str) -> None:
-        await arun(self._delete(id))
-
-    def touch(self, id: str, *, expires: float | None, now: float) -> None:
-        run(self._touch(id, expires, now))
-
-    async def atouch(self, id: str, *, expires: float | None, now: float) -> None:
-        await arun(self._touch(id, expires, now))
-
-    def clear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
-        return run(self._clear(namespace, frozenset(tags)))
-
-    async def aclear(self, namespace: str | None = None, *, tags: Collection[str] = ()) -> int:
-        return await arun(self._clear(namespace, frozenset(tags)))
-
-    def lease(self, id: str, *, owner: str, seconds: float) -> bool:
-        return run(self._lease(id, owner, max(1, math.ceil(seconds * 1000))))
-
-    async def alease(self, id: str, *, owner: str, seconds: float) -> bool:
-        return await arun(self._lease(id, owner, max(1, math.ceil(seconds * 1000))))
-
-    def release(self, id: str, *, owner: str) -> None:
-        run(self._lease(id, owner, 0))
-
-    async def arelease(self, id: str, *, owner: str) -> None:
-        await arun(self._lease(id, owner, 0))
-
     def memory(self, *, samples: int = 0) -> Memory:
         """With ``samples`` the server is asked how much so many of its entries take."""
         return run(self._memory(samples))
@@ -135,6 +86,10 @@ class RedisNearStore:
         await self._reads.aclose()
         await self._changes.aclose()
         await self._redis.aclose()
+
+    def _get(self, id: str, now: float) -> Flow[Entry | None]:
+        key = self._keys.entries + id
+        return _fresh(id, (yield from self._reads.read((key,))).values[key], now)
 
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
         mirror = self._mirror
@@ -214,7 +169,13 @@ class RedisNearStore:
             and (not tags or not tags.isdisjoint(head.tags))
         ]
 
-    def _lease(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
+    def _lease(self, id: str, owner: str, seconds: float) -> Flow[bool]:
+        return (yield from self._leased(id, owner, max(1, math.ceil(seconds * 1000))))
+
+    def _release(self, id: str, owner: str) -> Flow[None]:
+        yield from self._leased(id, owner, 0)
+
+    def _leased(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
         [held] = yield from self._changes.send(("EVAL", _LEASE, 1, self._keys.leases + id, owner, milliseconds))
         return bool(held)
 
