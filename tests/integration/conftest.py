@@ -1,4 +1,4 @@
-"""Limiters that share a quota."""
+"""Limiters that share a quota; a provider, and a dispatched model that asks it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fakes import FORMS
+from langchain_models import PLENTY, model_of
 from sharing import PATIENCE, Opened
 
-from dispatch_core import TokenLimiter
+from dispatch_core import HashingEmbedder, TokenLimiter
+from dispatch_core.simulate import Simulator, SimulatorConfig
+from langchain_dispatch import SemanticCache, TokenRateLimiter, dispatch
 
 
 @pytest.fixture
@@ -38,3 +42,30 @@ def open_one(name: str) -> Iterator[Opened]:
 @pytest.fixture
 def opened(redis_like_url: str, open_one: Opened) -> Opened:
     return lambda **settings: open_one(redis_like_url, **settings)
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Simulator]:
+    with Simulator(SimulatorConfig(latency=0)) as running:
+        yield running
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cache() -> SemanticCache:
+    return SemanticCache(embedder=HashingEmbedder())
+
+
+@pytest.fixture
+def limiter() -> TokenRateLimiter:
+    return TokenRateLimiter(**PLENTY)
+
+
+@pytest.fixture
+def model(provider: Simulator, cache: SemanticCache, limiter: TokenRateLimiter) -> Any:
+    provider.reset()
+    return dispatch(model_of(provider), cache=cache, rate_limiter=limiter)

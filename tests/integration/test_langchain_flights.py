@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fakes import FORMS
 from flights import until
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableParallel
-from langchain_models import PLENTY, QUESTION, Scripted, asked, left_nothing, model_of, streamed, summed, waiting
+from langchain_models import QUESTION, Scripted, asked, left_nothing, model_of, streamed, summed, waiting
 
 from dispatch_core import HashingEmbedder, LimitExceeded, Threshold
 from dispatch_core.simulate import Simulator, SimulatorConfig
@@ -25,25 +24,9 @@ from langchain_dispatch import SemanticCache, TokenRateLimiter, dispatch
 Using = Callable[[Any, SemanticCache], Any]
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def cache() -> SemanticCache:
     return SemanticCache(embedder=HashingEmbedder(), policy=Threshold(0.5))
-
-
-@pytest.fixture
-def limiter() -> TokenRateLimiter:
-    return TokenRateLimiter(**PLENTY)
 
 
 @pytest.fixture(params=["dispatch", "global cache", "cache of the model"])

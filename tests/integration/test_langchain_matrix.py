@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -309,12 +309,6 @@ async def sync_call_inside_a_running_loop(case: Case) -> None:
 BROKEN_OFF = {"with_retry", "with_fallbacks", "cancelled_in_flight", "error"}
 """Where calls fail that were sent: they keep what was estimated."""
 WITHOUT_A_PLAIN_FORM = {"cancelled_while_waiting"}
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
 
 
 @pytest.mark.parametrize("way", WAYS)

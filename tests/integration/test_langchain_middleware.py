@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import FORMS, CountingEmbedder, in_another_process
+from fakes import CountingEmbedder, in_another_process
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_models import PLENTY, QUESTION, Scripted, asked, left_nothing, model_of
 
 from dispatch_core import ConfigError, TokenLimiter
-from dispatch_core.simulate import Simulator, SimulatorConfig
+from dispatch_core.simulate import Simulator
 from langchain_dispatch import RetryPolicy, SemanticCache, TokenRateLimiter
 from langchain_dispatch.middleware import DispatchMiddleware
 
 ASKED = {"messages": [("user", QUESTION)]}
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def limiter() -> TokenRateLimiter:
-    return TokenRateLimiter(**PLENTY)
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
-from fakes import FORMS
 from langchain.agents import create_agent
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
@@ -20,36 +18,8 @@ from langchain_models import PLENTY, QUESTION, Heard, Scripted, asked, left_noth
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 
-from dispatch_core import HashingEmbedder
-from dispatch_core.simulate import Simulator, SimulatorConfig
+from dispatch_core.simulate import Simulator
 from langchain_dispatch import SemanticCache, TokenRateLimiter, dispatch
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def cache() -> SemanticCache:
-    return SemanticCache(embedder=HashingEmbedder())
-
-
-@pytest.fixture
-def limiter() -> TokenRateLimiter:
-    return TokenRateLimiter(**PLENTY)
-
-
-@pytest.fixture
-def model(provider: Simulator, cache: SemanticCache, limiter: TokenRateLimiter) -> Any:
-    provider.reset()
-    return dispatch(model_of(provider), cache=cache, rate_limiter=limiter)
 
 
 @tool

@@ -33,21 +33,10 @@ from langchain_models import PLENTY, QUESTION, model_of
 from pydantic import BaseModel
 
 from dispatch_core import ConfigError, TokenLimiter
-from dispatch_core.simulate import Simulator, SimulatorConfig
+from dispatch_core.simulate import Simulator
 from langchain_dispatch import TokenRateLimiter, dispatch, ignored, install, uninstall, with_rate_limiter
 
 CLASSES = [Runnable, RunnableBinding, RunnableEach, DynamicRunnable]
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
-
-
-@pytest.fixture
-def limiter() -> TokenRateLimiter:
-    return TokenRateLimiter(**PLENTY)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import FORMS
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -16,41 +15,14 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.tools import tool
-from langchain_models import PLENTY, QUESTION, Heard, Scripted, asked, left_nothing, model_of, streamed, summed
+from langchain_models import QUESTION, Heard, Scripted, asked, left_nothing, model_of, streamed, summed
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import Field
 
-from dispatch_core import ConfigError, HashingEmbedder, LimitExceeded
+from dispatch_core import ConfigError, LimitExceeded
 from dispatch_core.simulate import Simulator, SimulatorConfig
 from langchain_dispatch import SemanticCache, TokenRateLimiter, dispatch
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator(SimulatorConfig(latency=0)) as running:
-        yield running
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def cache() -> SemanticCache:
-    return SemanticCache(embedder=HashingEmbedder())
-
-
-@pytest.fixture
-def limiter() -> TokenRateLimiter:
-    return TokenRateLimiter(**PLENTY)
-
-
-@pytest.fixture
-def model(provider: Simulator, cache: SemanticCache, limiter: TokenRateLimiter) -> Any:
-    provider.reset()
-    return dispatch(model_of(provider), cache=cache, rate_limiter=limiter)
 
 
 def texts(chunks: list[AIMessageChunk]) -> list[Any]:
