@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.cache import REJECTED, STALE, SemanticCache
@@ -28,6 +28,9 @@ from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
 
 OnError = Literal["miss", "raise"]
+
+Pricing: TypeAlias = Callable[[], Flow[Cost | None]]
+"""A flow that comes to the cost of a call when it must be made, and readies what will be sent."""
 
 _COUNTER = {"exact": "exact_hits", "semantic": "semantic_hits", "flight": "shared"}
 _log = logging.getLogger("dispatch_core")
@@ -134,11 +137,18 @@ class Dispatcher:
             self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
 
     def begin(
-        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None, alone: bool = False
+        self,
+        query: Query,
+        cost: Cost | Pricing | None = None,
+        *,
+        timeout: float | None = None,
+        alone: bool = False,
     ) -> Match | Ticket:
         """Look the question up; if the model must be asked, wait for a place in the quota first.
 
-        Without a ``cost`` nothing is reserved. ``timeout`` is the longest wait for the quota, in seconds: waiting
+        Without a ``cost`` nothing is reserved. A `Pricing` comes to the cost only if the model must be asked: to
+        compress a prompt, or to count it, is work that a hit can do without. What it raises is raised here.
+        ``timeout`` is the longest wait for the quota, in seconds: waiting
         behind somebody who asks the same and waits for the quota counts, waiting for an answer under way does not.
         Who may never learn how his call ended asks ``alone``: he waits for nobody, and nobody for him.
         Raises `LimitExceeded` and `RequestTooLarge`.
@@ -147,7 +157,12 @@ class Dispatcher:
         return found if found is not None else run(self._begin(query, cost, timeout, alone))
 
     async def abegin(
-        self, query: Query, cost: Cost | None = None, *, timeout: float | None = None, alone: bool = False
+        self,
+        query: Query,
+        cost: Cost | Pricing | None = None,
+        *,
+        timeout: float | None = None,
+        alone: bool = False,
     ) -> Match | Ticket:
         found = self._at_once(query)
         return found if found is not None else await arun(self._begin(query, cost, timeout, alone))
@@ -248,7 +263,9 @@ class Dispatcher:
             self._tally.count("exact_hits", saved=found.entry.usage)
         return found
 
-    def _begin(self, query: Query, cost: Cost | None, timeout: float | None, alone: bool) -> Flow[Match | Ticket]:
+    def _begin(
+        self, query: Query, cost: Cost | Pricing | None, timeout: float | None, alone: bool
+    ) -> Flow[Match | Ticket]:
         queues = self.limiter is not None and cost is not None
         patience = timeout if queues and timeout is not None else math.inf
         cache = self.cache
@@ -340,7 +357,9 @@ class Dispatcher:
         found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
         return replace(seat, found=found, patience=patience), lease
 
-    def _reserve(self, cost: Cost | None, patience: float) -> Flow[Reservation | None]:
+    def _reserve(self, cost: Cost | Pricing | None, patience: float) -> Flow[Reservation | None]:
+        if callable(cost):
+            cost = yield from cost()
         if self.limiter is None or cost is None:
             return None
         timeout = None if patience == math.inf else patience

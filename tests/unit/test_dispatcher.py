@@ -26,6 +26,7 @@ from dispatch_core import (
     Ticket,
     Usage,
 )
+from dispatch_core._flow import Flow, pause
 
 QUERY = Query("how to reset my password")
 NEAR = Query("how to reset a password")
@@ -114,6 +115,44 @@ async def test_a_hit_reserves_nothing(dispatcher, limiter):
 async def test_without_a_cost_nothing_is_reserved(dispatcher, limiter):
     assert (await dispatcher.begin(QUERY)).reservation is None
     assert limiter.given == []
+
+
+async def test_a_price_is_asked_for_when_the_model_must_be_asked_and_not_for_a_hit(dispatcher, limiter):
+    asked = []
+
+    def pricing() -> Flow[Cost]:
+        yield from pause(0.0)
+        asked.append(COST)
+        return COST
+
+    ticket = await dispatcher.begin(QUERY, pricing)
+    assert [reservation.cost for reservation in limiter.given] == asked == [COST]
+    await dispatcher.finish(ticket, b"answer")
+    await dispatcher.flush()
+    assert isinstance(await dispatcher.begin(QUERY, pricing), Match)
+    assert len(asked) == 1
+
+
+async def test_a_price_that_fails_reaches_the_caller_and_holds_nobody_up(dispatcher, limiter):
+    def pricing() -> Flow[Cost]:
+        yield from pause(0.0)
+        raise ConfigError("no price")
+
+    with pytest.raises(ConfigError, match="no price"):
+        await dispatcher.begin(QUERY, pricing)
+    assert not limiter.given
+    assert isinstance(await dispatcher.begin(QUERY, COST), Ticket)
+
+
+async def test_without_a_limiter_a_price_is_asked_for_all_the_same(cache, form):
+    asked = []
+
+    def pricing() -> Flow[None]:
+        yield from pause(0.0)
+        asked.append(True)
+
+    assert (await Either(Dispatcher(cache), form).begin(QUERY, pricing)).reservation is None
+    assert asked
 
 
 async def test_the_timeout_is_the_limiters(dispatcher, limiter):
