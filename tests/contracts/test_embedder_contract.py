@@ -21,6 +21,7 @@ from dispatch_core import (
     HashingEmbedder,
     MemoEmbedder,
     OpenAIEmbedder,
+    OpenVinoEmbedder,
     RedisMemoEmbedder,
     SentenceTransformerEmbedder,
     TokenLimiter,
@@ -53,6 +54,7 @@ MADE: dict[str, Callable[[pytest.FixtureRequest], Embedder]] = {
     "memo": lambda request: MemoEmbedder(HashingEmbedder(64)),
     "minilm": lambda request: request.getfixturevalue("minilm"),
     "onnx minilm": lambda request: request.getfixturevalue("onnx_minilm"),
+    "openvino minilm": lambda request: OpenVinoEmbedder(path=request.getfixturevalue("exported_minilm")),
     "openai": lambda request: OpenAIEmbedder(base_url=request.getfixturevalue("simulator").url, api_key="any"),
     "openai, short": lambda request: OpenAIEmbedder(
         base_url=request.getfixturevalue("simulator").url,

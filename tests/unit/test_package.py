@@ -40,6 +40,8 @@ HEAVY = [
     "langchain_core",
     "langchain",
     "llama_index",
+    "onnxruntime",
+    "openvino",
     "openai",
 ]
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dispatch_core.embed.memo import MemoEmbedder
     from dispatch_core.embed.onnx import OnnxEmbedder
     from dispatch_core.embed.openai import OpenAIEmbedder
+    from dispatch_core.embed.openvino import OpenVinoEmbedder
     from dispatch_core.embed.redismemo import RedisMemoEmbedder
     from dispatch_core.embed.sentence import SentenceTransformerEmbedder
 else:
@@ -23,6 +24,7 @@ else:
             "MemoEmbedder": "memo",
             "OnnxEmbedder": "onnx",
             "OpenAIEmbedder": "openai",
+            "OpenVinoEmbedder": "openvino",
             "RedisMemoEmbedder": "redismemo",
             "SentenceTransformerEmbedder": "sentence",
             "default_embedder": "default",
@@ -35,6 +37,7 @@ __all__ = [
     "MemoEmbedder",
     "OnnxEmbedder",
     "OpenAIEmbedder",
+    "OpenVinoEmbedder",
     "RedisMemoEmbedder",
     "SentenceTransformerEmbedder",
     "default_embedder",
