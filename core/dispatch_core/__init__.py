@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from dispatch_core.cache import SemanticCache
     from dispatch_core.consensus import Consensus
     from dispatch_core.curve import Curve
-    from dispatch_core.dispatcher import Dispatcher, Ticket
+    from dispatch_core.dispatcher import Dispatcher
     from dispatch_core.eligible import Eligibility, Rule
     from dispatch_core.embed import (
         BatchingEmbedder,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         store_from_url,
     )
     from dispatch_core.telemetry import Prices, Stats
+    from dispatch_core.ticket import Ticket
     from dispatch_core.types import Cost, Decision, Entry, Feedback, Fit, Match, Memory, Miss, Query, Usage
 else:
     # Imported when they are asked for.
@@ -128,7 +129,7 @@ else:
             "Stats": "telemetry",
             "StoreError": "errors",
             "Threshold": "policy",
-            "Ticket": "dispatcher",
+            "Ticket": "ticket",
             "TokenEstimator": "limit.count",
             "TokenLimiter": "limit.limiter",
             "Usage": "types",

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from dispatch_core._flow import Flow, arun, run, step
@@ -18,12 +18,13 @@ from dispatch_core.cache import REJECTED, STALE, SemanticCache
 from dispatch_core.consensus import CONTESTED
 from dispatch_core.errors import ConfigError, LimitError, StoreError
 from dispatch_core.failopen import FailOpen
-from dispatch_core.flight import FREED, Key, Lead, Shared
+from dispatch_core.flight import FREED, Shared, flight_key
 from dispatch_core.flights import Flights, Seat
 from dispatch_core.lease import Lease, Leases
 from dispatch_core.ports import Limiter, MeasuredStore, Reservation
 from dispatch_core.refresh import Refreshes
 from dispatch_core.telemetry import Prices, Stats, Tally
+from dispatch_core.ticket import Ticket, Way
 from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
 from dispatch_core.write_behind import WriteBehind
 
@@ -38,39 +39,6 @@ _log = logging.getLogger("dispatch_core")
 
 _ALONE = (REJECTED, CONTESTED)
 """What was stored speaks against the likes of such a question, and so against an answer to one that is under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """The right to call the model: what to store the answer with, and the place in the quota.
-
-    ``stale`` is an old answer to the same question, which others are served meanwhile: better than an error.
-    Others may be waiting for the answer: end every ticket with `Dispatcher.finish` or `Dispatcher.abort`. When the
-    last copy of one is dropped without, its ``lead`` frees them.
-    """
-
-    query: Query
-    miss: Miss | None
-    reservation: Reservation | None = None
-    lead: Lead | None = field(default=None, repr=False, compare=False)
-    lease: Lease | None = field(default=None, repr=False, compare=False)
-    stale: Match | None = None
-
-
-@dataclass(slots=True)
-class _Way:
-    """What one who asks has taken on by now, to be given up if he does not get through."""
-
-    seat: Seat
-    lease: Lease | None = None
-    stale: Match | None = None
-
-    def give_up(self, refreshes: Refreshes) -> None:
-        self.seat.lead.end(FREED)
-        if self.lease is not None:
-            self.lease.end()
-        if self.stale is not None:
-            refreshes.end(self.stale.entry.id)
 
 
 class Dispatcher:
@@ -276,10 +244,10 @@ class Dispatcher:
         unseen = cache.unseen(query)
         # In the shadow nothing is served, not even what others are told at the same moment.
         if self._single_flight and not alone and not cache.shadow:
-            seat = yield from self._flights.join(_key(unseen), patience)
+            seat = yield from self._flights.join(flight_key(unseen), patience)
         else:
             seat = self._flights.alone(patience)
-        way = _Way(seat)
+        way = Way(seat)
         try:
             found = yield from self._seek(cache, unseen, way)
             if isinstance(found, Match):
@@ -298,7 +266,7 @@ class Dispatcher:
             return (yield from self._served(cache, way.stale))
         return Ticket(query, found, reservation, way.seat.lead, way.lease, way.stale)
 
-    def _seek(self, cache: SemanticCache, unseen: Miss, way: _Way) -> Flow[Match | Miss]:
+    def _seek(self, cache: SemanticCache, unseen: Miss, way: Way) -> Flow[Match | Miss]:
         """What is stored, under way here or in another process; on the way, what others wait for is noted."""
         found = way.seat.found or (yield from self._lookup(cache, unseen))
         if isinstance(found, Match) and cache.stale(found.entry) and self._refreshes.take(found.entry.id):
@@ -390,7 +358,7 @@ class Dispatcher:
     def _keep(self, miss: Miss, entry: Entry, writing: Flow[None]) -> Flow[None]:
         # Who comes after the flight and before the end of the write finds the answer here.
         self._under_way[entry.id] = entry
-        self._flights.land(_key(miss), Shared(entry, 1.0, exact=True))
+        self._flights.land(flight_key(miss), Shared(entry, 1.0, exact=True))
         if self._writer is not None:
             self._writer.submit(lambda: run(writing))
         else:
@@ -410,7 +378,7 @@ class Dispatcher:
             if self._under_way.get(entry.id) is entry:
                 self._under_way.pop(entry.id, None)
             # Not before: who gets the lease next looks for the answer first.
-            _let_go(ticket, self._refreshes)
+            ticket.let_go(self._refreshes)
 
     def _learn(self, cache: SemanticCache, miss: Miss, entry: Entry) -> Flow[None]:
         """What an answer says of the one that would have been served."""
@@ -431,7 +399,7 @@ class Dispatcher:
         if ticket.lead is not None:
             ticket.lead.end(FREED)
         if written:
-            _let_go(ticket, self._refreshes)
+            ticket.let_go(self._refreshes)
 
     def _give_back(self, release: Flow[None]) -> None:
         """Of a lease that cannot be given back nobody is there to hear, and it runs out."""
@@ -446,16 +414,3 @@ class Dispatcher:
         if self.cache is not None:
             store = self.cache.stored_in
             yield from self._failing.safely(step(store.delete, store.adelete, match.entry.id), None)
-
-
-def _key(miss: Miss) -> Key:
-    """A question that must not be answered by meaning shares no flight with one that may."""
-    return miss.id, miss.query.semantic
-
-
-def _let_go(ticket: Ticket, refreshes: Refreshes) -> None:
-    """The answer was written, or will not be."""
-    if ticket.lease is not None:
-        ticket.lease.end()
-    if ticket.stale is not None:
-        refreshes.end(ticket.stale.entry.id)

@@ -32,6 +32,12 @@ FREED = _Freed.FREED
 Key: TypeAlias = tuple[str, bool]
 """The id of a question's entry, and whether it may be answered by meaning."""
 
+
+def flight_key(miss: Miss) -> Key:
+    """A question that must not be answered by meaning shares no flight with one that may."""
+    return miss.id, miss.query.semantic
+
+
 Outcome: TypeAlias = Match | Miss | Literal[_Freed.FREED]
 
 _numbers = itertools.count()
