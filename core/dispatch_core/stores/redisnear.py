@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import uuid
+import secrets
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,8 @@ class RedisNearStore(FlowStore):
     loop all that wait are taken together. Every process mirrors the vectors in memory. A search looks there first and
     then asks, in one round trip, for the entries it found and for news in a journal (a stream) of changes; only
     when there is news is there a second. So what another process has written is found, and one's own writes at once.
-    After a gap in the journal, or on a server that came back empty, the mirror is loaded anew. All keys share one
-    hash tag. Rows of the first version, which were hashes, lie under other keys and are ignored.
+    After a gap in the journal, or on a server that came back empty or with older data, the mirror is loaded anew. All
+    keys share one hash tag. Rows of the first version, which were hashes, lie under other keys and are ignored.
 
     How much is kept is the server's to decide: set its ``maxmemory`` and ``maxmemory-policy`` (``allkeys-lfu`` keeps
     what is asked for). What it evicted is not found, and leaves the mirrors when they come upon it; a full server
@@ -48,7 +48,7 @@ class RedisNearStore(FlowStore):
     +cluster|shards +cluster|nodes +command`` besides, and `memory` ``+memory|usage`` to ask the server::
 
         ACL SETUSER dispatcher on >password resetkeys ~{dispatch}:* resetchannels -@all
-            +get +mget +set +del +incr +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval
+            +get +mget +set +del +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval
             +ping +select +hello
     """
 
@@ -125,21 +125,22 @@ class RedisNearStore(FlowStore):
             # Followed before the first write, so that a vector of a wrong length is refused, not stored.
             yield from self._mirror.follow((yield from self._mirror.ask([])))
             self._mirror.index.check(entry.scope, vector)
-        name = uuid.uuid4().hex.encode()
+        name = _name()
         ends = rows.milliseconds(entry.expires)
         put = self._change("put", entry.id, ends, packed.row(entry, vector), name=name)
         self._mirror.writing(name, entry.id, entry.scope, vector, entry.expires)
         try:
-            [number] = yield from self._changes.send(put)
+            [before] = yield from self._changes.send(put)
         except BaseException:
             self._mirror.failed(name)
             raise
-        self._mirror.wrote(name, number)
+        self._mirror.wrote(name, before)
 
     def _touch(self, id: str, expires: float | None, now: float) -> Flow[None]:
         ends = rows.milliseconds(expires), packed.ends(expires), rows.instant(expires)
-        [number] = yield from self._changes.send(self._change("touch", id, *ends, rows.instant(now)))
-        self._mirror.touched(number, id, expires)
+        name = _name()
+        [before] = yield from self._changes.send(self._change("touch", id, *ends, rows.instant(now), name=name))
+        self._mirror.touched(name, before, id, expires)
 
     def _delete(self, id: str) -> Flow[None]:
         yield from self._changes.send(self._change("del", id))
@@ -190,8 +191,13 @@ class RedisNearStore(FlowStore):
         return Memory(len(index), index.nbytes, round(len(index) * sum(there) / len(there)) if there else 0)
 
     def _change(self, op: str, id: str, *rest: Any, name: bytes | None = None) -> Command:
-        keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal, self._keys.epoch)
-        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or uuid.uuid4().hex, *rest)
+        keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal)
+        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or _name(), *rest)
+
+
+def _name() -> bytes:
+    """A name that no other change has."""
+    return secrets.token_hex(8).encode()
 
 
 def _fresh(id: str, row: bytes | None, now: float) -> Entry | None:
