@@ -223,7 +223,7 @@ async def test_a_touch_is_one_command_and_reading_of_it_no_other(both, client):
     await other.target.asearch(EAST, scope=digest("elsewhere"), limit=1, now=NOW)
     # What the server's statistics name besides is called within the script.
     calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in client.info("commandstats").items()}
-    assert {calls.get(name, 0) for name in ("eval", "mget", "xrange")} == {1}
+    assert {calls.get(name, 0) for name in ("evalsha", "mget", "xrange")} == {1}
     assert {calls.get(name, 0) for name in ("hmget", "hgetall", "scan")} == {0}
     [match] = await other.search(EAST, scope=HERE, limit=1, now=NOW + 10)
     assert match.entry.expires == NOW + 20
@@ -255,7 +255,7 @@ async def test_what_is_rewritten_while_a_clear_is_under_way_is_judged_as_it_is_b
             except StopIteration as done:
                 removed = done.value
             else:
-                if step.args[0][0][:2] == ("EVAL", redisnear._CHANGE):
+                if step.args[0][0][:2] == ("EVALSHA", redisnear._CHANGE.sha):
                     store.put(made("a", tags=["other"]), EAST)
                     store.put(made("b", tags=["tag"], namespace="theirs"), EAST)
                     store.delete(digest("c"))

@@ -35,6 +35,10 @@ from dispatch_core.types import Vector
 _HEADS = files("dispatch_core.stores").joinpath("heads.lua").read_text()
 _NEWS, _PAGE = 1_000, 500
 _POLL, _POLLS = 0.005, 200
+_UNTOLD = 64
+"""Own writes of which the journal was not read yet, from which on it is."""
+_SCOPES = 4096
+"""Scopes of which it is remembered how long their vectors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Mirror:
         self._lock = threading.Lock()
         self._loading = False
         self._own: dict[bytes, Written] = {}
+        self._lengths: dict[str, int] = {}
         self.index = VectorIndex()
         self._position: Position | None = None
 
@@ -101,6 +106,18 @@ class Mirror:
         if reply.shared is None:
             return (yield from self._follow(reply))
         return (yield from step(self._follow_now, self._afollow, reply, reply.shared))
+
+    def expect(self, scope: str, vector: Vector | None) -> Flow[None]:
+        """What a put needs to know first; raises `DimensionMismatch` for a vector of a wrong length."""
+        length = None if vector is None else len(vector)
+        # Who only writes would otherwise remember all that came in between others' changes.
+        if len(self._own) >= _UNTOLD or (vector is not None and self._lengths.get(scope) != length):
+            yield from self.follow((yield from self.ask([])))
+        if vector is not None:
+            self.index.check(scope, vector)
+            if len(self._lengths) >= _SCOPES:
+                self._lengths.clear()
+            self._lengths[scope] = len(vector)
 
     def _follow_now(self, reply: Reply, _: Any) -> tuple[Position, dict[str, bytes | None]]:
         return run(self._follow(reply))
@@ -278,6 +295,7 @@ class Mirror:
                     return False
                 self.index, self._position = index, after
                 self._own.clear()
+                self._lengths.clear()
                 return True
         finally:
             self._loading = False

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import NoScriptError
 
 from dispatch_core._flow import Flow, step
 from dispatch_core.stores._lines import Lines, Send
 from dispatch_core.stores._redis import FAILURES, Command, Connections, checked
 from dispatch_core.stores._wire import failed
+
+if TYPE_CHECKING:
+    from dispatch_core.stores._redis_store import Script
 
 _MOST_KEYS = 512
 _MOST_BYTES, _BYTES_OF_A_COMMAND = 1 << 20, 4096
@@ -77,26 +82,35 @@ class Reads:
 class Changes:
     """Sends commands; those of all tasks on one event loop together, in the order in which they came.
 
-    A reply that is an error is its asker's alone. Raises `StoreError`.
+    Scripts are called by name; one that the server does not know (any more) is sent once more with its text. A reply
+    that is an error is its asker's alone. Raises `StoreError`.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, scripts: Iterable[Script]) -> None:
         self._connections = connections
+        self._texts = {script.sha: script.text for script in scripts}
         self._lines: Lines[Sequence[Command], list[Any]] = Lines(
             connections, _sent, size=lambda commands: sum(map(_size, commands)), most=_MOST_BYTES
         )
 
     def send(self, *commands: Command) -> Flow[list[Any]]:
-        return (yield from step(self.now, self.anow, commands))
+        replies = yield from step(self.now, self.anow, commands)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            whole = [("EVAL", self._texts[commands[place][1]], *commands[place][2:]) for place in unknown]
+            again = yield from step(self.now, self.anow, whole)
+            for place, reply in zip(unknown, again, strict=True):
+                replies[place] = reply
+        return checked(replies)
 
     def now(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            return checked(self._connections.exchange(commands))
+            return self._connections.exchange(commands)
         except FAILURES as error:
             raise failed(error) from error
 
     async def anow(self, commands: Sequence[Command]) -> list[Any]:
-        return checked(await self._lines.ask(commands))
+        return await self._lines.ask(commands)
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""

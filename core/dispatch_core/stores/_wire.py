@@ -12,6 +12,7 @@ from typing import Any
 import redis
 import redis.asyncio
 import redis.asyncio.retry
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -215,8 +216,5 @@ async def _areply(connection: Any) -> Any:
 
 
 def _packed(command: Sequence[Any]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        raw = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
+    raw: bytes = pack_command(tuple(command))
+    return raw

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, arun, run
 from dispatch_core.stores import _packed as packed
 from dispatch_core.stores import _redis_rows as rows
-from dispatch_core.stores._redis_store import FlowStore
+from dispatch_core.stores._redis_store import FlowStore, Script
 from dispatch_core.types import Entry, Match, Memory, Vector
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from dispatch_core.stores._redis import Command
 
-_CHANGE, _LEASE = (files("dispatch_core.stores").joinpath(f"{name}.lua").read_text() for name in ("change", "lease"))
+_CHANGE, _LEASE = Script.named("change"), Script.named("lease")
 _JOURNAL_LENGTH = 10_000
 _DELETIONS = 100
 
@@ -48,7 +47,7 @@ class RedisNearStore(FlowStore):
     +cluster|shards +cluster|nodes +command`` besides, and `memory` ``+memory|usage`` to ask the server::
 
         ACL SETUSER dispatcher on >password resetkeys ~{dispatch}:* resetchannels -@all
-            +get +mget +set +del +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval
+            +get +mget +set +del +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval +evalsha
             +ping +select +hello
     """
 
@@ -70,7 +69,7 @@ class RedisNearStore(FlowStore):
         self._keys = Keys.of(prefix)
         self._mirror = Mirror(self._redis, self._keys)
         self._reads = self._mirror.reads
-        self._changes = Changes(self._redis)
+        self._changes = Changes(self._redis, (_CHANGE, _LEASE))
 
     def memory(self, *, samples: int = 0) -> Memory:
         """With ``samples`` the server is asked how much so many of its entries take."""
@@ -121,10 +120,7 @@ class RedisNearStore(FlowStore):
         ]
 
     def _put(self, entry: Entry, vector: Vector | None) -> Flow[None]:
-        if vector is not None:
-            # Followed before the first write, so that a vector of a wrong length is refused, not stored.
-            yield from self._mirror.follow((yield from self._mirror.ask([])))
-            self._mirror.index.check(entry.scope, vector)
+        yield from self._mirror.expect(entry.scope, vector)
         name = _name()
         ends = rows.milliseconds(entry.expires)
         put = self._change("put", entry.id, ends, packed.row(entry, vector), name=name)
@@ -177,7 +173,9 @@ class RedisNearStore(FlowStore):
         yield from self._leased(id, owner, 0)
 
     def _leased(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
-        [held] = yield from self._changes.send(("EVAL", _LEASE, 1, self._keys.leases + id, owner, milliseconds))
+        [held] = yield from self._changes.send(
+            ("EVALSHA", _LEASE.sha, 1, self._keys.leases + id, owner, milliseconds)
+        )
         return bool(held)
 
     def _memory(self, samples: int) -> Flow[Memory]:
@@ -192,7 +190,7 @@ class RedisNearStore(FlowStore):
 
     def _change(self, op: str, id: str, *rest: Any, name: bytes | None = None) -> Command:
         keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal)
-        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or _name(), *rest)
+        return ("EVALSHA", _CHANGE.sha, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or _name(), *rest)
 
 
 def _name() -> bytes:
