@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from fakes import FORMS, Either, made
 from places import EAST, HERE, NOW, found
 from servers import Cluster, Sentinel, Server
@@ -93,8 +92,7 @@ def test_several_replies_have_one_deadline_together(own_server: Server):
             self.left: list[Any] = []
 
         def send_packed_command(self, words: Any) -> None:
-            nonlocal now
-            now += 0.0
+            pass
 
         def read_response(self, *, timeout: float | None = None) -> bytes:
             nonlocal now
@@ -103,14 +101,14 @@ def test_several_replies_have_one_deadline_together(own_server: Server):
             return b"PONG"
 
         def disconnect(self) -> None:
-            self.left.append("disconnected")
+            pass
 
     now = 100.0
     wire, slow = Wire(own_server.url, timeout=10.0), Slow()
     wire._idle.append(slow)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dispatch_core.stores._wire.time.monotonic", lambda: now)
-        with pytest.raises(redis.TimeoutError):
-            wire.exchange([("PING",)] * 3)
-    assert slow.left == [None, pytest.approx(4.0), "disconnected"]
+        assert wire.exchange([("PING",)] * 3) == [b"PONG"] * 3
+    # What has come by then is taken, and nothing is waited for.
+    assert slow.left == [None, pytest.approx(4.0), pytest.approx(0.001)]
     wire.close()

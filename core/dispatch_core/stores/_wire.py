@@ -22,6 +22,7 @@ from dispatch_core.errors import ConfigError, StoreError
 _KEPT = 8
 _SHARE = 0.1
 """Of the deadline, within which a call must have failed to be made again."""
+_LEAST = 0.001
 
 
 class Wire:
@@ -104,10 +105,8 @@ class Wire:
 
     def _reply(self, connection: Any, began: float) -> Any:
         spent = time.monotonic() - began
-        if spent >= self._timeout:
-            raise redis.TimeoutError("no answer until the deadline")
-        # To change the socket's own deadline takes two calls of the system.
-        left = {} if spent < _SHARE * self._timeout else {"timeout": self._timeout - spent}
+        # To change the socket's own deadline takes two calls of the system. What has come already is read in any case.
+        left = {} if spent < _SHARE * self._timeout else {"timeout": max(_LEAST, self._timeout - spent)}
         try:
             return connection.read_response(**left)
         except redis.ResponseError as error:
