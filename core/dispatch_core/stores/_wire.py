@@ -105,7 +105,7 @@ class Wire:
 
     def _reply(self, connection: Any, began: float) -> Any:
         spent = time.monotonic() - began
-        # To change the socket's own deadline takes two calls of the system. What has come already is read in any case.
+        # To change the socket's own deadline takes two calls of the system. What has come is read in any case.
         left = {} if spent < _SHARE * self._timeout else {"timeout": max(_LEAST, self._timeout - spent)}
         try:
             return connection.read_response(**left)
