@@ -13,7 +13,7 @@ import redis.asyncio
 
 from benchmarks.cache_speed.inprocess import each
 from benchmarks.cache_speed.measure import Arm
-from benchmarks.cache_speed.world import World, query
+from benchmarks.cache_speed.world import World, query, unread
 from dispatch_core import RedisNearStore, SemanticCache
 
 ASKERS = 100
@@ -42,8 +42,8 @@ def through_redis(world: World, url: str, calls: int, many: int, until: ExitStac
         for text, payload in zip(world.stored, world.payloads, strict=True):
             filler.set(_KEY.format(text), payload)
     client = until.enter_context(redis.Redis.from_url(url))
-    yield Arm("redis-py GET", each(lambda text: client.get(_KEY.format(text)), world.stored), calls, _nothing)
-    yield Arm("exact hit through Redis", each(lambda text: cache.lookup(query(text)), world.stored), calls, _nothing)
+    yield Arm("redis-py GET", each(lambda text: client.get(_KEY.format(text)), world.stored), calls)
+    yield Arm("exact hit through Redis", each(lambda text: cache.lookup(query(text)), world.stored), calls)
 
     def plain(calls: int) -> None:
         async def ask() -> None:
@@ -60,12 +60,12 @@ def through_redis(world: World, url: str, calls: int, many: int, until: ExitStac
 
         asyncio.run(ask())
 
-    yield Arm("100 askers, redis.asyncio GET", plain, many, _nothing)
-    yield Arm("100 askers, exact hit through Redis", ours, many, _nothing)
+    yield Arm("100 askers, redis.asyncio GET", plain, many)
+    yield Arm("100 askers, exact hit through Redis", ours, many)
 
 
 def by_meaning(cache: SemanticCache, asked: Sequence[str], calls: int, lags: list[float]) -> Arm:
-    """Hits by meaning; to ``lags`` go the seconds by which a timer of the loop came late, once a millisecond."""
+    """Hits by meaning. To ``lags`` go the seconds by which a timer of the loop came late, once a millisecond."""
 
     async def watch() -> None:
         while True:
@@ -75,11 +75,7 @@ def by_meaning(cache: SemanticCache, asked: Sequence[str], calls: int, lags: lis
 
     async def ask(calls: int) -> None:
         watcher = asyncio.create_task(watch())
-        await together(lambda text: cache.alookup(query(text)), asked, calls)
+        await together(lambda text: cache.alookup(query(unread(text))), asked, calls)
         watcher.cancel()
 
     return Arm("100 askers, hit by meaning", lambda calls: asyncio.run(ask(calls)), calls)
-
-
-def _nothing() -> None:
-    """What is asked often is known."""

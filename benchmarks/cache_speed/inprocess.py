@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cache_speed.measure import Arm
-from benchmarks.cache_speed.world import NAMESPACE, SCOPE, Stub, World, memory_of, near, query
+from benchmarks.cache_speed.world import NAMESPACE, SCOPE, Stub, World, memory_of, near, query, unread
 from dispatch_core import Dispatcher, MemoryStore, Query, SemanticCache, SentenceTransformerEmbedder, VectorStore
 from dispatch_core.types import Vector
 
@@ -32,13 +32,18 @@ def asker(cache: SemanticCache) -> Callable[[str], object]:
     return lambda text: cache.lookup(query(text))
 
 
+def newcomer(cache: SemanticCache) -> Callable[[str], object]:
+    """Asks in words that were not read before."""
+    return lambda text: cache.lookup(query(unread(text)))
+
+
 def meaning(world: World, stores: Sequence[tuple[str, VectorStore, int]], calls: int) -> Iterator[Arm]:
     """A hit by meaning and the storing of an answer, next to the embedding of the same texts, and without it."""
     first = world.cache(stores[0][1], 0)
     asked = world.questions(first)
-    yield Arm("embedding", each(lambda text: world.embedder.embed([text]), asked), calls)
+    yield Arm("embedding", each(lambda text: world.embedder.embed([unread(text)]), asked), calls)
     for title, store, _ in stores:
-        yield Arm(f"hit by meaning, {title}", each(asker(world.cache(store, 0)), asked), calls)
+        yield Arm(f"hit by meaning, {title}", each(newcomer(world.cache(store, 0)), asked), calls)
     numbers = itertools.count()
 
     def store_one(text: str) -> None:
@@ -48,7 +53,7 @@ def meaning(world: World, stores: Sequence[tuple[str, VectorStore, int]], calls:
 
     yield Arm("store", each(store_one, asked), calls)
     stubbed = world.cache(stores[0][1], 0, embedder=Stub(world.embedder, asked))
-    yield Arm("hit by meaning, stubbed", each(asker(stubbed), asked), calls * 4)
+    yield Arm("hit by meaning, stubbed", each(newcomer(stubbed), asked), calls * 4)
     yield article(world, stores[0][2], asked, calls)
 
 
@@ -61,7 +66,7 @@ def article(world: World, entries: int, asked: Sequence[str], calls: int) -> Arm
     answers = [world.payloads[row % len(world.payloads)] for row in range(entries)]
 
     def ask(text: str) -> bytes | None:
-        scores = kept @ encode(text, normalize_embeddings=True, show_progress_bar=False)
+        scores = kept @ encode(unread(text), normalize_embeddings=True, show_progress_bar=False)
         best = int(scores.argmax())
         return answers[best] if scores[best] >= 0.92 else None
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Verdict,
         tiktoken_counter,
     )
-    from dispatch_core.policy import Graded, Guarded, Learning, Policy, Threshold
+    from dispatch_core.policy import Graded, Guarded, Learning, Policy, Reading, Threshold
     from dispatch_core.ports import Embedder, LeasingStore, Limiter, MeasuredStore, Reservation, VectorStore
     from dispatch_core.stores import (
         ChromaStore,
@@ -111,6 +111,7 @@ else:
             "Prices": "telemetry",
             "Profile": "limit.profile",
             "Query": "types",
+            "Reading": "policy",
             "RediSearchStore": "stores.redisearch",
             "RedisAutoStore": "stores.redisauto",
             "RedisMemoEmbedder": "embed.redismemo",
@@ -185,6 +186,7 @@ __all__ = [
     "Prices",
     "Profile",
     "Query",
+    "Reading",
     "RediSearchStore",
     "RedisAutoStore",
     "RedisMemoEmbedder",

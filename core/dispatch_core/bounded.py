@@ -15,7 +15,7 @@ from dispatch_core.consensus import Consensus
 from dispatch_core.curve import ALL_MINILM_L6_V2, FLOOR, STEPS, Curve, level_of, step_of, strict_step_of
 from dispatch_core.equivalence import Equivalence
 from dispatch_core.errors import ConfigError
-from dispatch_core.policy import Graded
+from dispatch_core.policy import Graded, Reading
 from dispatch_core.types import Decision, Entry, Match
 
 _WINDOW = 4
@@ -124,6 +124,10 @@ class ErrorBounded:
         if self._chance() < self._check:
             return replace(graded, hit=None, reason=CHECKING)
         return graded
+
+    def read(self, text: str) -> None:
+        if isinstance(self.base, Reading):
+            self.base.read(text)
 
     def learn(self, decision: Decision, answer: Entry) -> None:
         """Compare what would have been served with the answer that came instead."""

@@ -21,7 +21,7 @@ from dispatch_core.equivalence import same_entry
 from dispatch_core.errors import ConfigError, EmbeddingError
 from dispatch_core.explain import Explanation, neighbours_of
 from dispatch_core.lifetime import Lifetime
-from dispatch_core.policy import Graded, Learning, Policy
+from dispatch_core.policy import Graded, Learning, Policy, Reading
 from dispatch_core.ports import Embedder, VectorStore
 from dispatch_core.recent import RecentHits
 from dispatch_core.settings import (
@@ -162,12 +162,7 @@ class SemanticCache:
     def unseen(self, query: Query) -> Miss:
         """A miss without a lookup: to store an answer when the lookup failed or was skipped. Raises `ConfigError` for
         tags and sources that are none."""
-        text, tags, its = query.text, query.tags, query.sources
-        sources = tuple(self.sources.items()) if self.sources else ()
-        if len(text) <= MAX_CHARS and type(tags) is tuple and type(its) is tuple:
-            parts = text, query.scope, query.namespace, query.semantic, tags, its
-            return _remembered(parts, self._secret, self._model, sources)
-        return _unseen(query, self._secret, self._model, sources)
+        return self._read(query)[0]
 
     def at_once(self, query: Query) -> Match | None:
         """The hit that `lookup` would come to, if it is on the same words, in a store that has it at hand, and there
@@ -175,8 +170,8 @@ class SemanticCache:
         store = self.stored_in
         if self.shadow or self.lifetime.max_age is not None or not getattr(store, "at_hand", False):
             return None
-        unseen, now = self.unseen(query), self._clock()
-        entry = None if self.why_not_at_all(query) else store.get(unseen.id, now=now)
+        (unseen, bypass), now = self._read(query), self._clock()
+        entry = None if bypass else store.get(unseen.id, now=now)
         if entry is None or entry.tombstone or (entry.stale is not None and entry.stale <= now):
             return None
         return Match(entry, 1.0, True, self._hits.remember(unseen))
@@ -188,11 +183,14 @@ class SemanticCache:
             return replace(unseen, reason=decision.reason, vector=vector, decision=decision)
         if self.shadow:
             return replace(unseen, reason=SHADOW, vector=vector, decision=replace(decision, hit=None, reason=SHADOW))
-        return self.retractable(decision.hit, replace(unseen, vector=vector))
+        return self.retractable(decision.hit, unseen if vector is None else replace(unseen, vector=vector))
 
     def retractable(self, match: Match, asked: Miss) -> Match:
         """A match that is served, with the id by which `reject` takes it back."""
-        return replace(match, hit_id=self._hits.remember(asked))
+        hit_id = self._hits.remember(asked)
+        # Half the time of `replace`, which keeps what is more than a match.
+        plain = type(match) is Match
+        return Match(match.entry, match.score, match.exact, hit_id) if plain else replace(match, hit_id=hit_id)
 
     def entry(self, miss: Miss, payload: bytes, usage: Usage | None) -> Entry:
         """What is to be stored for a miss, as of now."""
@@ -223,6 +221,8 @@ class SemanticCache:
     def learn_flow(self, miss: Miss, answer: Entry) -> Flow[bool | None]:
         """Let the policy learn from an answer. Of a hit that was not served but asked all the same: was it right?"""
         decision = miss.decision
+        if miss.vector is not None and isinstance(self.policy, Reading):
+            yield from self._thought(self.policy.read, answer.text)
         if decision is None or decision.candidate is None:
             return None
         if decision.path != EXACT and isinstance(self.policy, Learning):
@@ -333,9 +333,16 @@ class SemanticCache:
         # Not before: who failed to take it back may try again.
         return self._hits.forget(hit_id)
 
-    @property
-    def _model(self) -> str:
-        return self.embedder.model if self.embedder else _NO_ENCODER
+    def _read(self, query: Query) -> tuple[Miss, str | None]:
+        """The question as one that nothing is known of, and why it goes past the cache."""
+        text, tags, its = query.text, query.tags, query.sources
+        embedder = self.embedder
+        model = _NO_ENCODER if embedder is None else embedder.model
+        sources = tuple(self.sources.items()) if self.sources else ()
+        if len(text) <= MAX_CHARS and type(tags) is tuple and type(its) is tuple:
+            parts = text, query.scope, query.namespace, query.semantic, tags, its
+            return _remembered(parts, self._secret, model, sources, self.eligibility)
+        return _unseen(query, self._secret, model, sources), self.why_not_at_all(query)
 
     def _digest(self, namespace: str | None) -> str | None:
         return None if namespace is None else keys.namespace_digest(namespace, self._secret)
@@ -350,9 +357,12 @@ def _unseen(query: Query, secret: bytes, model: str, sources: tuple[tuple[str, s
 
 
 @lru_cache(maxsize=4096)
-def _remembered(asked: _Parts, secret: bytes, model: str, sources: tuple[tuple[str, str], ...]) -> Miss:
+def _remembered(
+    asked: _Parts, secret: bytes, model: str, sources: tuple[tuple[str, str], ...], eligibility: Eligibility
+) -> tuple[Miss, str | None]:
     """What is asked is often asked again. Of long texts the memory would be full, and lists cannot be remembered."""
-    return _unseen(Query(*asked), secret, model, sources)
+    query = Query(*asked)
+    return _unseen(query, secret, model, sources), eligibility.why_not_at_all(query)
 
 
 def _living(found: Sequence[Match]) -> list[Match]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dispatch_core.equivalence import Equivalence, clusters, same_entry
 from dispatch_core.errors import ConfigError
-from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
+from dispatch_core.guards import DEFAULT_GUARDS, Guard, read, refusal
 from dispatch_core.nonanswer import says_nothing
 from dispatch_core.policy import checked_threshold, served
 from dispatch_core.types import Decision, Match
@@ -85,6 +85,9 @@ class Consensus:
             return agreed
         # A near duplicate that was refused says more than that too few agreed.
         return agreed if lone.reason == "below-threshold" else lone
+
+    def read(self, text: str) -> None:
+        read(text, self.guards)
 
     def _near_duplicate(self, poll: _Poll, floor: float) -> Decision:
         nearest = poll.ranked[0]

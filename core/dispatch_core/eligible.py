@@ -105,6 +105,10 @@ class Eligibility:
         for pattern in self.exempt:
             _check_pattern(pattern)
 
+    def __hash__(self) -> int:
+        # Asked for at every lookup; few differ in more than this.
+        return hash((self.volatile, self.personal))
+
     def why_not_at_all(self, query: Query) -> str | None:
         """The reason why the question is neither looked up nor stored, or None."""
         return self._reason(query.text, "bypass")

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from dispatch_core.equivalence import Equivalence, same_entry
 from dispatch_core.errors import ConfigError
-from dispatch_core.guards import DEFAULT_GUARDS, Guard, refusal
+from dispatch_core.guards import DEFAULT_GUARDS, Guard, read, refusal
 from dispatch_core.types import Decision, Entry, Match
 
 
@@ -51,6 +51,15 @@ class Learning(Policy, Protocol):
 
     def learn(self, decision: Decision, answer: Entry) -> None:
         """``answer`` is what the model said to the question that ``decision`` was about. Thread-safe."""
+        ...
+
+
+@runtime_checkable
+class Reading(Policy, Protocol):
+    """A policy that compares texts faster when it has read the stored one before."""
+
+    def read(self, text: str) -> None:
+        """``text`` was stored. Thread-safe; changes no decision."""
         ...
 
 
@@ -120,3 +129,6 @@ class Guarded:
             # The nearest candidate's refusal is the one worth explaining.
             reason = refused if candidate is nearest else reason
         return Decision(None, reason, nearest)
+
+    def read(self, text: str) -> None:
+        read(text, self.guards)

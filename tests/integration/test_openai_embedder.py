@@ -92,6 +92,18 @@ async def test_what_the_api_would_refuse_is_sent_otherwise(opened):
         assert (await embedder.fit("x" * 10_000)).tokens > 512
 
 
+@pytest.mark.parametrize("text", ["How do I return it? ", "Wie gebe ich es zurück? ", "怎么退货？", "x y "])
+async def test_as_much_of_a_long_text_is_sent_as_the_model_reads(opened, text):
+    count = counter_at_hand("text-embedding-3-small")
+    assert count is not None
+    with Scripted() as api:
+        embedder = opened(api.url, "text-embedding-3-small", dimensions=scripted.DIMS, max_tokens=512)
+        await embedder.embed([text * 1_000])
+        [sent] = api.requests[0]["input"]
+    assert (text * 1_000).startswith(sent)
+    assert 480 <= count(sent) <= 512
+
+
 async def test_a_clients_own_settings_are_kept(opened):
     with Scripted(failure(500)) as api, openai.OpenAI(base_url=api.url, api_key="mine", max_retries=0) as client:
         embedder = opened(None, api_key=None, client=client)

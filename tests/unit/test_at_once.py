@@ -15,6 +15,7 @@ from dispatch_core import (
     Match,
     MemoryStore,
     Query,
+    Rule,
     SemanticCache,
     Ticket,
     Usage,
@@ -123,3 +124,11 @@ async def test_exact_hits_outlive_an_encoder(form):
     for number in range(5):
         dispatcher.target.abort(await dispatcher.begin(replace(QUERY, text=f"another question {number}")))
     assert isinstance(await dispatcher.begin(QUERY), Match)
+
+
+def test_rules_of_eligibility_are_part_of_what_is_remembered():
+    strict = Eligibility(rules=(Rule("secret", "password"),))
+    caches = [answered(MemoryStore(), eligibility=rules) for rules in (Eligibility(), strict, Eligibility())]
+    assert [cache.at_once(QUERY) is None for cache in caches] == [False, True, False]
+    caches[0].eligibility = strict
+    assert caches[0].at_once(QUERY) is None

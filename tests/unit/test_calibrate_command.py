@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -74,6 +77,15 @@ def test_the_report_repeats_itself(small_log, capsys):
         assert _run(small_log) == 0
     out = capsys.readouterr().out
     assert out[: len(out) // 2] == out[len(out) // 2 :]
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure(small_log):
+    unread, written = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "dispatch_core", "calibrate", str(small_log), "--embedder", "hashing"]
+    with os.fdopen(written, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_where_nothing_is_good_enough_exact_matching_is_recommended(tmp_path, capsys):

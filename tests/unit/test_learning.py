@@ -10,11 +10,15 @@ from fakes import FORMS, CountingEmbedder, Either, FakeLimiter, FlakyStore
 from flights import COST
 
 from dispatch_core import (
+    Consensus,
     Decision,
     Dispatcher,
     Entry,
+    ErrorBounded,
+    Guarded,
     Match,
     Query,
+    Reading,
     SemanticCache,
     StoreError,
     Threshold,
@@ -194,3 +198,44 @@ async def test_a_policy_that_is_slow_to_compare_learns_off_the_event_loop(pupil,
         await cache.astore(await cache.alookup(query), b"answer")
     assert pupil.tries == 1
     assert threading.get_ident() not in pupil.threads
+
+
+class Reader(Threshold):
+    """Notes what it reads beforehand, or fails at it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(0.99)
+        object.__setattr__(self, "texts", [])
+        object.__setattr__(self, "error", error)
+
+    def read(self, text: str) -> None:
+        self.texts.append(text)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_policy_reads_what_was_stored_to_be_compared_by_meaning(form):
+    policy = Reader()
+    dispatcher = Either(Dispatcher(SemanticCache(CountingEmbedder(), FlakyStore(), policy=policy)), form)
+    for query in (QUERY, Query(FAR.text, semantic=False)):
+        await dispatcher.finish(await dispatcher.begin(query), b"answer")
+    await dispatcher.flush()
+    assert policy.texts == [QUERY.text]
+
+
+async def test_a_policy_that_fails_to_read_costs_nobody_an_answer(form):
+    dispatcher = Either(Dispatcher(SemanticCache(CountingEmbedder(), FlakyStore(), policy=Reader(OSError()))), form)
+    await dispatcher.finish(await dispatcher.begin(QUERY), b"answer")
+    await dispatcher.flush()
+    assert (await dispatcher.begin(QUERY)).entry.payload == b"answer"
+
+
+@pytest.mark.parametrize("policy", [Guarded(), Consensus(), ErrorBounded(), ErrorBounded(base=Threshold())])
+def test_reading_a_text_changes_no_decision(policy):
+    assert isinstance(policy, Reading)
+    cache = SemanticCache(CountingEmbedder(), FlakyStore(), policy=policy)
+    cache.store(cache.lookup(QUERY), b"answer")
+    before = cache.explain(NEAR).reason
+    policy.read(NEAR.text)
+    policy.read("")
+    assert cache.explain(NEAR).reason == before

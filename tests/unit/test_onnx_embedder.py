@@ -18,7 +18,7 @@ from tiny_models import WINDOW, tiny_bert, with_raw_graph
 
 from dispatch_core import ConfigError, EmbeddingError, Fit, OnnxEmbedder, SentenceTransformerEmbedder
 from dispatch_core.embed.encoder import GraphEncoder, batches
-from dispatch_core.embed.graph_folder import DESCRIPTION
+from dispatch_core.embed.graph_folder import DESCRIPTION, MODELS_VARIABLE
 from dispatch_core.embed.tokens import Tokens
 
 QUESTIONS = [
@@ -131,6 +131,16 @@ def test_a_graph_in_the_hubs_cache_is_found_by_name(hub_folder, tmp_path, monkey
     embedder = OnnxEmbedder("owner/tiny")
     assert embedder.model == "owner/tiny"
     assert _close(embedder.embed(QUESTIONS), OnnxEmbedder(str(hub_folder)).embed(QUESTIONS))
+
+
+def test_a_folder_that_happens_to_be_called_like_a_model_hides_nothing(exported_minilm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(MODELS_VARIABLE, str(exported_minilm.parent))
+    expected = OnnxEmbedder(exported_minilm.name).embed(QUESTIONS)
+    (tmp_path / exported_minilm.name).mkdir()
+    embedder = OnnxEmbedder(exported_minilm.name)
+    assert embedder.model == exported_minilm.name
+    assert _close(embedder.embed(QUESTIONS), expected)
 
 
 def test_a_path_with_a_name_is_known_by_the_name(hub_folder, exported_minilm):

@@ -22,6 +22,7 @@ FORMAT = 1
 INT8 = "int8"
 
 _HUB_FILES = ["onnx/model.onnx", "onnx/model.onnx_data", "*.json"]
+_MODEL_FILES = (DESCRIPTION, "onnx/model.onnx", "modules.json", "config.json")
 _HUB_OWNER = "sentence-transformers"
 
 
@@ -74,9 +75,16 @@ def models_folder() -> Path:
     return base / "ai-dispatcher" / "models"
 
 
+def names_folder(model: str) -> bool:
+    """Is it the path of a model's folder, rather than a name? Any folder may happen to be called like a model."""
+    path = Path(model)
+    stated = path.is_absolute() or model.startswith(".")
+    return path.is_dir() and (stated or any((path / file).is_file() for file in _MODEL_FILES))
+
+
 def exported_folder(model: str, quantization: str | None = None) -> Path:
     """Where the export of a model is kept, whether or not it exists."""
-    name = str(Path(model).resolve()) if Path(model).is_dir() else short_name(model)
+    name = str(Path(model).resolve()) if names_folder(model) else short_name(model)
     flat = name.strip("/\\").replace("/", "--").replace("\\", "--").replace(":", "")
     return models_folder() / (flat + (f"@{quantization}" if quantization else ""))
 
@@ -91,7 +99,7 @@ def find_folder(model: str, quantization: str | None = None, *, download: bool =
         return Path(model)
     if (exported / DESCRIPTION).is_file():
         return exported
-    if quantization is not None or Path(model).is_absolute() or Path(model).exists():
+    if quantization is not None or Path(model).is_absolute() or names_folder(model):
         return None
     return _from_hub(model if "/" in model else f"{_HUB_OWNER}/{model}", download=download)
 

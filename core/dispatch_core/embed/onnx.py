@@ -19,6 +19,7 @@ from dispatch_core.embed.graph_folder import (
     checked_quantization,
     exported_folder,
     find_folder,
+    names_folder,
     read_folder,
     space_of,
 )
@@ -186,7 +187,7 @@ class OnnxEmbedder:
     def _space(self, *, named: bool) -> str:
         """A folder that was exported says what it holds; a name of the caller's goes before."""
         path = self._path or Path(self._name)
-        if self._path is None and not path.is_dir():
+        if self._path is None and not names_folder(self._name):
             return space_of(self._name, self._quantization, self._prompt)
         folder = read_folder(find_folder(str(path), self._quantization) or path)
         if self._quantization not in (None, folder.quantization):

@@ -31,6 +31,7 @@ _FIXED = "text-embedding-ada-002"
 _MOST_TEXTS = 2048
 _MOST_TOKENS = 300_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+_MOST_BYTES_PER_TOKEN, _RATHER_LESS = 6, 0.99
 _BYTES_PER_TOKEN = 3
 """An estimate that is rather too many tokens than too few: English has 4.5 bytes in a token, Chinese 2.5."""
 
@@ -193,12 +194,21 @@ class OpenAIEmbedder:
     def _cut(self, text: str) -> str:
         """What the API takes: it refuses an empty text, and one beyond the window."""
         data = text.encode("utf-8", "surrogatepass")
-        # No token is shorter than a byte, hardly a text has more than four in one.
+        # No token is shorter than a byte, and no long text has more than six in one.
         if len(data) <= self.max_tokens:
             return text or " "
-        if len(data) <= 4 * self.max_tokens and self._count(text) <= self.max_tokens:
+        size = _MOST_BYTES_PER_TOKEN * self.max_tokens
+        if len(data) <= size and self._count(text) <= self.max_tokens:
             return text
-        return data[: self.max_tokens].decode("utf-8", "ignore")
+        if self._count is _estimated:
+            # An estimate may be too low, and what is refused is lost.
+            size = self.max_tokens
+        start = data[:size].decode("utf-8", "ignore")
+        while size > self.max_tokens and (tokens := self._count(start)) > self.max_tokens:
+            # A little less than its share: the density of tokens differs along a text.
+            size = max(self.max_tokens, int(_RATHER_LESS * min(size, len(data)) * self.max_tokens / tokens))
+            start = data[:size].decode("utf-8", "ignore")
+        return start
 
 
 def _check_dimensions(model: str, dimensions: int | None) -> None:

@@ -106,4 +106,9 @@ def refusal(asked: str, stored: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -
     return None
 
 
-__all__ = ["ANY_LANGUAGE", "CHINESE", "DEFAULT_GUARDS", "ENGLISH", "Guard", "refusal"]
+def read(text: str, guards: Sequence[Guard] = DEFAULT_GUARDS) -> None:
+    """Read a text that others will be compared with: what guards remember of it they need not read again."""
+    refusal(text, text, guards)
+
+
+__all__ = ["ANY_LANGUAGE", "CHINESE", "DEFAULT_GUARDS", "ENGLISH", "Guard", "read", "refusal"]

@@ -41,14 +41,21 @@ class MemoryStore(SyncStore):
         return len(self._entries)
 
     def get(self, id: str, *, now: float) -> Entry | None:
+        # Without the lock: a look into a dict is one step for all threads, and uses that are miscounted are no harm.
+        entry = self._entries.get(id)
+        if entry is None:
+            return None
+        if entry.expires is not None and now >= entry.expires:
+            return self._drop_expired(id, now)
+        self._cap.hit(id)
+        return entry
+
+    def _drop_expired(self, id: str, now: float) -> Entry | None:
         with self._lock:
             entry = self._entries.get(id)
-            if entry is None:
-                return None
-            if not entry.fresh(now):
+            if entry is not None and not entry.fresh(now):
                 self.delete(id)
                 return None
-            self._cap.hit(id)
             return entry
 
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
