@@ -83,6 +83,12 @@ def entry(id: str, row: bytes | None) -> Entry | None:
         return None
 
 
+def fresh(id: str, row: bytes | None, now: float) -> Entry | None:
+    """Like `entry`; None also for one that has expired by then."""
+    found = entry(id, row)
+    return found if found is not None and found.fresh(now) else None
+
+
 def head(row: bytes | None) -> Head | None:
     """None for what is not there, or is no row of this version. The row may be cut off after `head_size` bytes."""
     size = head_size(row)

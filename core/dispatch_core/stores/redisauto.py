@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_core._flow import Flow, step
 from dispatch_core.errors import StoreError
 from dispatch_core.stores import _redisearch_wire as wire
-from dispatch_core.stores._redis_store import FlowStore, RedisStore
+from dispatch_core.stores._redis_store import AllFlowStore, RedisStore
 from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.vectorset import VectorSetStore
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Store = RediSearchStore | VectorSetStore | RedisNearStore
 
 
-class RedisAutoStore(FlowStore):
+class RedisAutoStore(AllFlowStore):
     """`RediSearchStore` if the server has `FT.SEARCH`, `VectorSetStore` if it has `VSIM`, else `RedisNearStore`.
 
     The server is asked at the first use, and not before; commands that it denies to this user it does not have. As
