@@ -69,14 +69,15 @@ class RedisNearStore(FlowStore):
         self._keys = Keys.of(prefix)
         self._mirror = Mirror(self._redis, self._keys)
         self._reads = self._mirror.reads
+        self._recent = packed.Recent()
         self._changes = Changes(self._redis, (_CHANGE, _LEASE))
 
     def get(self, id: str, *, now: float) -> Entry | None:
         # Without a flow, which would sequence one step and take as long as that.
-        return packed.fresh(id, self._reads.value(self._keys.entries + id), now)
+        return self._recent.fresh(id, self._reads.value(self._keys.entries + id), now)
 
     async def aget(self, id: str, *, now: float) -> Entry | None:
-        return packed.fresh(id, await self._reads.avalue(self._keys.entries + id), now)
+        return self._recent.fresh(id, await self._reads.avalue(self._keys.entries + id), now)
 
     def memory(self, *, samples: int = 0) -> Memory:
         """With ``samples`` the server is asked how much so many of its entries take."""
