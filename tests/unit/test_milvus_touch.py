@@ -34,7 +34,8 @@ class Cluster:
         self.asked_in_part += partial_update
         for row in rows:
             if partial_update and not (self._in_part and row["id"] in self.rows):
-                raise MilvusException(message="field missing")
+                refused = MilvusException(message="field missing")
+                raise refused from refused  # as pymilvus does
             self.rows[row["id"]] = {**self.rows.get(row["id"], {}), **row} if partial_update else dict(row)
 
 

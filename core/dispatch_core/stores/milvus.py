@@ -250,8 +250,8 @@ class _Milvus:
             # The server adds the rest: what another process has put meanwhile stays.
             self._client.upsert(self._name(dims), [part], timeout=self._call["timeout"], partial_update=True)
         except MilvusException as error:
-            if error.__cause__ is not None:
-                # It did not answer, and that is no answer.
+            # What the server answered is its own cause, or has none; else it did not answer.
+            if error.__cause__ not in (None, error):
                 raise
             # The row has left, or the server cannot; then it takes rows as a whole.
             row = self._row(dims, id, "*")
