@@ -221,9 +221,9 @@ class SemanticRedisCache(SemanticCache):
 
     Give ``redis_url`` or a ``redis_client`` (bytes, not ``decode_responses``) and, if it must be a certain one, an
     ``async_redis_client``. ``index`` says how the server is searched: ``"redisearch"`` by RediSearch's index,
-    ``"vectorset"`` by the vector sets of any Redis ≥ 8.0, ``"near"`` exactly and in process, with any Redis ≥ 6 or
-    Valkey; ``"auto"`` takes the first of these that the server can do, and asks it at the first use. An unreachable
-    server makes misses, not errors, unless ``on_error="raise"``.
+    ``"vectorset"`` by the vector sets of any Redis ≥ 8.0, ``"near"`` in process, with any Redis ≥ 6 or Valkey;
+    ``"auto"`` asks the server at the first use, and keeps to what is in use (`RedisAutoStore`). An unreachable server
+    makes misses, not errors, unless ``on_error="raise"``.
     """
 
     def __init__(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,16 @@ class Server:
             self._process.wait()
             self._process = None
             self._dir.cleanup()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Meanwhile it takes what comes, and neither reads nor answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def ask(self, *words: object) -> str:
         return _asked(self.port, *words)

@@ -36,7 +36,7 @@ async def both(redis_like_url, form):
 
 
 def _calls(client: redis.Redis) -> dict[str, int]:
-    names = ("mget", "get", "xrange", "eval", "scan")
+    names = ("mget", "get", "xrange", "eval", "evalsha", "scan")
     stats = client.info("commandstats")
     return {name: stats[f"cmdstat_{name}"]["calls"] for name in names if f"cmdstat_{name}" in stats}
 
@@ -47,6 +47,47 @@ async def test_a_get_is_one_command(both, client):
     client.config_resetstat()
     assert await one.get(digest("a"), now=NOW) == made("a")
     assert _calls(client) == {"mget": 1}
+
+
+async def test_a_put_into_a_known_scope_is_one_command_without_the_scripts_text(both, client):
+    one, _ = both
+    await one.put(made("a"), EAST)
+    client.config_resetstat()
+    for number in range(10):
+        await one.put(made(f"{number}"), NORTH)
+    # What the script reads is counted, too.
+    assert _calls(client) == {"evalsha": 10, "get": 10}
+
+
+async def test_who_only_writes_hears_of_others_now_and_then_and_remembers_no_more_than_that(both, client):
+    one, other = both
+    await one.put(made("first"), EAST)
+    for number in range(300):
+        await other.put(made(f"theirs {number}"), EAST)
+        await one.put(made(f"ours {number}"), EAST)
+        assert len(one.target._mirror._own) <= 100
+    for number in range(100):
+        await one.put(made(f"exact {number}"), None)
+        assert len(one.target._mirror._own) <= 100
+    assert len(await found(one, limit=1_000)) == len(await found(other, limit=1_000)) == 601
+
+
+async def test_who_only_writes_answers_without_vectors_remembers_nothing(both):
+    one, _ = both
+    for number in range(100):
+        await one.put(made(f"{number}"), None)
+    assert not one.target._mirror._own
+
+
+async def test_a_script_that_the_server_has_forgotten_is_told_again(both, client):
+    one, _ = both
+    await one.put(made("a"), EAST)
+    client.script_flush()
+    await asyncio.gather(*(one.put(made(f"{number}"), EAST) for number in range(20)))
+    client.script_flush()
+    assert await one.lease("l", owner="one", seconds=9)
+    client.script_flush()
+    assert await one.clear() == 21
 
 
 async def test_a_search_without_news_is_one_round_trip(both, client):

@@ -27,8 +27,7 @@ from dispatch_core.keys import digest
 from langchain_dispatch import SemanticRedisCache
 
 CHOICES = [
-    *((kind, RedisNearStore) for kind in REDIS_LIKE),
-    *((kind, VectorSetStore) for kind in REDIS_8),
+    *((kind, RedisNearStore) for kind in (*REDIS_LIKE, *REDIS_8)),
     *([("redisearch", RediSearchStore)] if REDISEARCH_URL else []),
 ]
 
@@ -93,12 +92,84 @@ def test_many_first_users_agree(redis_like_url):
 
 async def test_commands_denied_to_the_user_are_not_there(user, redis8_url, form):
     user.execute_command("ACL", "SETUSER", "guest", "on", ">secret", "~*", "+@all", "-vsim", "-command")
-    store = RedisAutoStore(_guest(redis8_url), prefix=uuid.uuid4().hex, timeout=20)
+    prefix = uuid.uuid4().hex
+    await _in_vector_sets(redis8_url, prefix)
+    store = RedisAutoStore(_guest(redis8_url), prefix=prefix, timeout=20)
     either = Either(store, form)
     await either.put(made("a"), EAST)
     assert await found(either) == [digest("a")]
     assert isinstance(store.chosen, RedisNearStore)
     await store.aclose()
+
+
+async def test_a_user_that_may_not_look_around_may_still_search(user, redis8_url, form):
+    user.execute_command("ACL", "SETUSER", "guest", "on", ">secret", "~*", "+@all", "-scan")
+    store = RedisAutoStore(_guest(redis8_url), prefix=uuid.uuid4().hex, timeout=20)
+    either = Either(store, form)
+    assert await either.get(digest("a"), now=NOW) is None
+    assert isinstance(store.chosen, RedisNearStore)
+    await store.aclose()
+
+
+async def _in_vector_sets(url: str, prefix: str) -> None:
+    store = VectorSetStore(url, prefix=prefix, timeout=20)
+    await store.aput(made("there"), EAST)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("kind", [RedisNearStore, VectorSetStore])
+@pytest.mark.parametrize("server", REDIS_8)
+async def test_entries_that_are_there_stay_there(server, kind, form, request):
+    url, prefix = request.getfixturevalue(f"{server}_url"), uuid.uuid4().hex
+    before = kind(url, prefix=prefix, timeout=20)
+    before.put(made("there"), EAST)
+    for number in range(3):
+        store = RedisAutoStore(url, prefix=prefix, timeout=20)
+        assert await found(Either(store, form)) == [digest("there")]
+        assert type(store.chosen) is kind
+        if number == 0:
+            # The choice is written down: who comes later need not look.
+            before.clear()
+            assert await Either(store, form).get(digest("there"), now=NOW) is None
+            before.put(made("there"), EAST)
+        await store.aclose()
+    before.close()
+
+
+@pytest.mark.parametrize("server", REDIS_8)
+async def test_a_choice_outlives_its_entries_and_a_lost_choice_is_found_again(server, form, request):
+    url, prefix = request.getfixturevalue(f"{server}_url"), uuid.uuid4().hex
+    await _in_vector_sets(url, prefix)
+    with redis.Redis.from_url(url) as client:
+        for lost in (f"{{{prefix}}}:vs:e:{digest('there')}", f"{{{prefix}}}:index"):
+            store = RedisAutoStore(url, prefix=prefix, timeout=20)
+            await Either(store, form).put(made("there"), EAST)
+            assert isinstance(store.chosen, VectorSetStore)
+            assert client.delete(lost)
+            await store.aclose()
+        last = RedisAutoStore(url, prefix=prefix, timeout=20)
+        assert await found(Either(last, form)) == [digest("there")]
+        await last.aclose()
+
+
+@pytest.mark.parametrize("server", REDIS_8)
+def test_processes_that_choose_at_once_agree(server, request, monkeypatch):
+    url, prefix = request.getfixturevalue(f"{server}_url"), uuid.uuid4().hex
+    first, other = (RedisAutoStore(url, prefix=prefix, timeout=20) for _ in range(2))
+    looked = first._in_use
+
+    def looked_late(able):
+        kind = yield from looked(able)
+        # Somebody else knew more, and was faster.
+        with redis.Redis.from_url(url) as client:
+            client.set(f"{{{prefix}}}:index", b"vectorset")
+        return kind
+
+    monkeypatch.setattr(first, "_in_use", looked_late)
+    for store in (first, other):
+        assert store.get(digest("a"), now=NOW) is None
+        assert isinstance(store.chosen, VectorSetStore)
+        store.close()
 
 
 async def test_a_user_that_may_ask_nothing_of_the_server_may_still_search(user, redis8_url, form):
@@ -107,7 +178,7 @@ async def test_a_user_that_may_ask_nothing_of_the_server_may_still_search(user, 
     either = Either(store, form)
     await either.put(made("a"), EAST)
     assert await found(either) == [digest("a")]
-    assert isinstance(store.chosen, VectorSetStore)
+    assert isinstance(store.chosen, RedisNearStore)
     await store.aclose()
 
 

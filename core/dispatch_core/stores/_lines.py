@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dispatch_core._keeper import closed_with_loop
 from dispatch_core.stores._redis import FAILURES, Command, Connections
@@ -36,14 +36,19 @@ class Lines(Generic[Q, A]):
         self._lock = threading.Lock()
         self._lines: dict[asyncio.AbstractEventLoop, _Line[Q, A]] = {}
 
-    async def ask(self, question: Q) -> A:
+    def ask(self, question: Q) -> Awaitable[A]:
+        """To be awaited at once. Where others are under way already, it is no more than a place in their line."""
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None:
-            line = self._new_line(loop)
-            if line.keeper is not None:
-                await anext(line.keeper, None)
-        return await line.ask(question)
+            return self._first(loop, question)
+        return line.queued(loop, question) if line.busy else line.alone(question)
+
+    async def _first(self, loop: asyncio.AbstractEventLoop, question: Q) -> A:
+        line = self._new_line(loop)
+        if line.keeper is not None:
+            await anext(line.keeper, None)
+        return await (line.queued(loop, question) if line.busy else line.alone(question))
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""
@@ -66,11 +71,6 @@ class Lines(Generic[Q, A]):
             del self._lines[ended]
 
 
-class _Asked(NamedTuple, Generic[Q, A]):
-    question: Q
-    answer: asyncio.Future[A]
-
-
 class _Line(Generic[Q, A]):
     """Those who wait on one event loop. Only that loop's thread is ever here."""
 
@@ -82,17 +82,21 @@ class _Line(Generic[Q, A]):
         self.keeper = None if wire is None else closed_with_loop(wire.close)
         self._size = size
         self._most = most
-        self._waiting: deque[_Asked[Q, A]] = deque()
-        self._busy = False
+        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self.busy = False
         self._pump: asyncio.Task[None] | None = None
 
-    async def ask(self, question: Q) -> A:
-        if self._busy:
-            answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Asked(question, answer))
-            return await answer
+    def queued(self, loop: asyncio.AbstractEventLoop, question: Q) -> asyncio.Future[A]:
+        answer: asyncio.Future[A] = loop.create_future()
+        self._waiting.append((question, answer))
+        return answer
+
+    async def alone(self, question: Q) -> A:
+        if self.busy:
+            # Since the line was looked at, somebody was faster.
+            return await self.queued(asyncio.get_running_loop(), question)
         # Who finds nobody there goes at once; those who came meanwhile are somebody else's to serve.
-        self._busy = True
+        self.busy = True
         try:
             [reply] = await self._fetch(self._send, (question,))
         except FAILURES as error:
@@ -101,41 +105,44 @@ class _Line(Generic[Q, A]):
             if self._waiting:
                 self._pump = asyncio.get_running_loop().create_task(self._serve())
             else:
-                self._busy = False
+                self.busy = False
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     async def _serve(self) -> None:
-        batch: list[_Asked[Q, A]] = []
+        batch: list[tuple[Q, asyncio.Future[A]]] = []
         try:
             while self._waiting:
                 batch = self._next()
                 if batch:
                     await self._answer(batch)
+                    # Who was answered and asks again at once need not go alone.
+                    await asyncio.sleep(0)
         finally:
             # Cancelled with its loop, it leaves nobody waiting.
-            for asked in (*batch, *self._waiting):
-                asked.answer.cancel()
+            for _, answer in (*batch, *self._waiting):
+                answer.cancel()
             self._waiting.clear()
-            self._busy = False
+            self.busy = False
 
-    def _next(self) -> list[_Asked[Q, A]]:
-        batch: list[_Asked[Q, A]] = []
+    def _next(self) -> list[tuple[Q, asyncio.Future[A]]]:
+        batch: list[tuple[Q, asyncio.Future[A]]] = []
         size = 0
         while self._waiting:
-            size += self._size(self._waiting[0].question)
+            question, answer = self._waiting[0]
+            size += self._size(question)
             if batch and size > self._most:
                 break
-            asked = self._waiting.popleft()
-            if not asked.answer.done():
-                batch.append(asked)
+            self._waiting.popleft()
+            if not answer.done():
+                batch.append((question, answer))
         return batch
 
-    async def _answer(self, batch: Sequence[_Asked[Q, A]]) -> None:
+    async def _answer(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         replies: Sequence[A | Exception]
         try:
-            replies = await self._fetch(self._send, [asked.question for asked in batch])
+            replies = await self._fetch(self._send, [question for question, _ in batch])
         except Exception as error:
             replies = [copied(error) for _ in batch]
         for (_, answer), reply in zip(batch, replies, strict=True):

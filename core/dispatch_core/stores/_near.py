@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,17 @@ from dispatch_core.errors import DimensionMismatch, StoreError
 from dispatch_core.stores import _packed as packed
 from dispatch_core.stores import _redis_rows as rows
 from dispatch_core.stores._index import VectorIndex
+from dispatch_core.stores._journal import (
+    Line,
+    Position,
+    Written,
+    changed_since,
+    continues,
+    lines_of,
+    number_of,
+    place,
+    summed_up,
+)
 from dispatch_core.stores._lines import copied
 from dispatch_core.stores._reads import Reads, Reply
 from dispatch_core.stores._redis import Command, Connections
@@ -25,29 +35,10 @@ from dispatch_core.types import Vector
 _HEADS = files("dispatch_core.stores").joinpath("heads.lua").read_text()
 _NEWS, _PAGE = 1_000, 500
 _POLL, _POLLS = 0.005, 200
-
-Position = tuple[bytes | None, int]
-"""Where in the journal: its epoch and the last number seen."""
-
-
-class _Written(NamedTuple):
-    """What a put of this process wrote, as far as a mirror needs it."""
-
-    id: str
-    scope: str
-    vector: Vector | None
-    expires: float | None
-
-
-class _Changes(NamedTuple):
-    """What lines of the journal come to: by id the ``last`` number, the expiry of a touch after the last write,
-    that write if it was one's ``own``; ``foreign`` are the ids to read; ``names`` are those of one's own writes."""
-
-    last: dict[str, int]
-    touched: dict[str, float | None]
-    own: dict[str, _Written]
-    foreign: set[str]
-    names: list[bytes]
+_UNTOLD = 64
+"""Own writes of which the journal was not read yet, from which on it is."""
+_SCOPES = 4096
+"""Scopes of which it is remembered how long their vectors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +49,11 @@ class Keys:
     leases: str
     sequence: str
     journal: str
-    epoch: str
 
     @classmethod
     def of(cls, prefix: str) -> Keys:
         tag = "{" + prefix + "}"
-        return cls(f"{tag}:n:", f"{tag}:l:", f"{tag}:nseq", f"{tag}:nlog", f"{tag}:nepoch")
+        return cls(f"{tag}:n:", f"{tag}:l:", f"{tag}:nseq", f"{tag}:nlog")
 
 
 class Mirror:
@@ -79,13 +69,14 @@ class Mirror:
         self.reads = Reads(connections, self._news)
         self._lock = threading.Lock()
         self._loading = False
-        self._own: dict[bytes, _Written] = {}
+        self._own: dict[bytes, Written] = {}
+        self._lengths: dict[str, int] = {}
         self.index = VectorIndex()
-        self._position: Position = (None, -1)
+        self._position: Position | None = None
 
     def look(
         self, vector: Vector, scope: str, limit: int, now: float
-    ) -> Flow[tuple[Position, list[tuple[str, float]], DimensionMismatch | None]]:
+    ) -> Flow[tuple[Position | None, list[tuple[str, float]], DimensionMismatch | None]]:
         """Search as things are known here, and say as of where; a vector of another length finds nothing."""
         with self._lock:
             position, index = self._position, self.index
@@ -97,10 +88,10 @@ class Mirror:
 
     def ask(self, ids: Sequence[str]) -> Flow[Reply]:
         """One round trip: these entries, and what is new."""
-        wanted = [self._keys.epoch, self._keys.sequence, *(self._keys.entries + id for id in ids)]
+        wanted = [self._keys.sequence, *(self._keys.entries + id for id in ids)]
         return (yield from self.reads.read(wanted, tail=True))
 
-    def nothing_since(self, position: Position, reply: Reply) -> bool:
+    def nothing_since(self, position: Position | None, reply: Reply) -> bool:
         """Whether what was known at the position was all there was to know when the reply was made."""
         return reply.mark == position and not reply.tail and self._end(reply) == position
 
@@ -115,6 +106,18 @@ class Mirror:
         if reply.shared is None:
             return (yield from self._follow(reply))
         return (yield from step(self._follow_now, self._afollow, reply, reply.shared))
+
+    def expect(self, scope: str, vector: Vector | None) -> Flow[None]:
+        """What a put needs to know first; raises `DimensionMismatch` for a vector of a wrong length."""
+        length = None if vector is None else len(vector)
+        # Who only writes would otherwise remember all that came in between others' changes.
+        if len(self._own) >= _UNTOLD or (vector is not None and self._lengths.get(scope) != length):
+            yield from self.follow((yield from self.ask([])))
+        if vector is not None:
+            self.index.check(scope, vector)
+            if len(self._lengths) >= _SCOPES:
+                self._lengths.clear()
+            self._lengths[scope] = len(vector)
 
     def _follow_now(self, reply: Reply, _: Any) -> tuple[Position, dict[str, bytes | None]]:
         return run(self._follow(reply))
@@ -134,28 +137,22 @@ class Mirror:
 
     def _follow(self, reply: Reply) -> Flow[tuple[Position, dict[str, bytes | None]]]:
         while True:
-            news = reply.tail
-            (known, seen), (epoch, last) = reply.mark, self._end(reply)
-            first = rows.number(news[0]) if news else None
-            gap = first is not None and first != seen + 1
-            lost = first is None and last != seen
-            if seen < 0 or epoch != known or gap or lost:
-                if (yield from self._load(reply.mark, (epoch, last))):
-                    return (epoch, last), {}
+            known, last, lines = reply.mark, self._end(reply), lines_of(reply.tail)
+            if known is None or not continues(known, lines, last):
+                if (yield from self._load(known, last)):
+                    return last, {}
             else:
-                read = (yield from self._apply(news, epoch)) if news else {}
-                if len(news) < _NEWS:
-                    return (epoch, rows.number(news[-1]) if news else last), read
+                read = (yield from self._apply(lines, known)) if lines else {}
+                if len(lines) < _NEWS:
+                    return (lines[-1].position if lines else last), read
             reply = yield from self.ask([])
 
     def still_so(self, reply: Reply, ids: Sequence[str], position: Position) -> dict[str, bytes | None]:
         """Those of the rows that are in the reply and were the same where the journal stood at the position."""
-        epoch, last = self._end(reply)
-        news = reply.tail or ()
-        if position != (epoch, rows.number(news[-1]) if news else last):
+        last, lines = self._end(reply), lines_of(reply.tail)
+        if position != (lines[-1].position if lines else last):
             return {}
-        later = takewhile(lambda line: rows.number(line) > last, reversed(news))
-        changed = {rows.as_map(line[1])[b"id"].decode() for line in later}
+        changed = changed_since(last, lines)
         return self.rows([id for id in ids if id not in changed], reply)
 
     def rows(self, ids: Iterable[str], reply: Reply) -> dict[str, bytes | None]:
@@ -163,7 +160,7 @@ class Mirror:
         values, prefix = reply.values, self._keys.entries
         return {id: values[prefix + id] for id in ids if prefix + id in values}
 
-    def forget(self, ids: Sequence[str], position: Position) -> None:
+    def forget(self, ids: Sequence[str], position: Position | None) -> None:
         """The server expired or evicted them without a word in the journal."""
         with self._lock:
             if self._position == position:
@@ -173,28 +170,30 @@ class Mirror:
     def writing(self, name: bytes, id: str, scope: str, vector: Vector | None, expires: float | None) -> None:
         """A put begins, whose line in the journal will have the name. It ends with `wrote` or `failed`."""
         # A copy: the caller may use its vector for another as soon as the put is over.
-        self._own[name] = _Written(id, scope, None if vector is None else np.array(vector, np.float32), expires)
+        self._own[name] = Written(id, scope, None if vector is None else np.array(vector, np.float32), expires)
 
-    def wrote(self, name: bytes, number: int) -> None:
-        """One's own write is known at once, unless others came before that are not."""
+    def wrote(self, name: bytes, before: Position) -> None:
+        """One's own write is known at once, if it came ``before`` all that is not known here."""
         with self._lock:
-            seen = self._position[1]
-            if number > seen + 1:
+            position = self._position
+            if position is not None and number_of(before) > number_of(position):
+                # The journal will tell, after what came in between.
                 return
             written = self._own.pop(name, None)
-            if number == seen + 1 and written is not None:
+            if written is not None and before == position:
                 _mirror(self.index, *written)
-                self._position = self._position[0], number
+                self._position = place(number_of(before) + 1, name)
 
     def failed(self, name: bytes) -> None:
         """Whether it was written all the same, the journal tells."""
         self._own.pop(name, None)
 
-    def touched(self, number: int, id: str, expires: float | None) -> None:
+    def touched(self, name: bytes, before: Position | None, id: str, expires: float | None) -> None:
+        """``before`` is None of a touch that changed nothing."""
         with self._lock:
-            if number > 0 and number == self._position[1] + 1:
+            if before is not None and before == self._position:
                 self.index.touch(id, expires)
-                self._position = self._position[0], number
+                self._position = place(number_of(before) + 1, name)
 
     def scan(self, cursor: Any) -> Command:
         return ("SCAN", cursor, "MATCH", rows.literal(self._keys.entries) + "*", "COUNT", _PAGE)
@@ -219,63 +218,54 @@ class Mirror:
     def _heads(self, ids: Sequence[str], size: int) -> Command:
         return ("EVAL", _HEADS, len(ids), *(self._keys.entries + id for id in ids), size)
 
-    def _news(self) -> tuple[Position, Command]:
+    def _news(self) -> tuple[Position | None, Command]:
         with self._lock:
             position = self._position
         # Numbers are n-0, so that n-1 is what comes after n.
-        return position, ("XRANGE", self._keys.journal, f"{max(position[1], 0)}-1", "+", "COUNT", _NEWS)
+        after = b"%d-1" % number_of(position or b"")
+        return position, ("XRANGE", self._keys.journal, after, "+", "COUNT", _NEWS)
 
     def _end(self, reply: Reply) -> Position:
-        return reply.values[self._keys.epoch], int(reply.values[self._keys.sequence] or 0)
+        return reply.values[self._keys.sequence] or b""
 
-    def _apply(self, news: Sequence[tuple[bytes, Any]], epoch: bytes | None) -> Flow[dict[str, bytes | None]]:
-        changes = self._changes(news, self._position[1])
+    def _apply(self, lines: Sequence[Line], known: Position) -> Flow[dict[str, bytes | None]]:
+        """Lines that follow on what was known."""
+        along = {line.number: line.position for line in lines} | {number_of(known): known}
+        seen = self._seen(along)
+        if seen is None:
+            return {}
+        news = summed_up(lines, seen, self._own)
         read: dict[str, bytes | None] = {}
-        if changes.foreign:
-            reply = yield from self.reads.read([self._keys.entries + id for id in sorted(changes.foreign)])
-            read = self.rows(changes.foreign, reply)
+        if news.foreign:
+            reply = yield from self.reads.read([self._keys.entries + id for id in sorted(news.foreign)])
+            read = self.rows(news.foreign, reply)
         with self._lock:
-            if epoch != self._position[0]:
+            # Others may have read on meanwhile: what they know is newer than these lines, or of another server.
+            seen = self._seen(along)
+            if seen is None:
                 return read
-            seen = self._position[1]
-            # Others may have read on meanwhile: what they know is newer than these lines.
             for id, row in read.items():
-                if changes.last[id] > seen:
+                if news.last[id] > seen:
                     head = packed.head(row)
                     _mirror(self.index, id, *((head.scope, head.vector, head.expires) if head else ("", None, None)))
-            for id, written in changes.own.items():
-                if changes.last[id] > seen:
+            for id, written in news.own.items():
+                if news.last[id] > seen:
                     _mirror(self.index, *written)
-            for id, expires in changes.touched.items():
-                if changes.last[id] > seen and id not in changes.foreign:
+            for id, expires in news.touched.items():
+                if news.last[id] > seen and id not in news.foreign:
                     self.index.touch(id, expires)
-            self._position = epoch, max(seen, rows.number(news[-1]))
-            for name in changes.names:
+            self._position = lines[-1].position
+            for name in news.names:
                 self._own.pop(name, None)
         return read
 
-    def _changes(self, news: Sequence[tuple[bytes, Any]], seen: int) -> _Changes:
-        changes = _Changes({}, {}, {}, set(), [])
-        for line in reversed(news):
-            number = rows.number(line)
-            if number <= seen:
-                break
-            change = rows.as_map(line[1])
-            id, op, name = change[b"id"].decode(), change[b"op"], change.get(b"by")
-            if name in self._own:
-                changes.names.append(name)
-            if id in changes.own or id in changes.foreign:
-                continue
-            changes.last.setdefault(id, number)
-            if op == b"touch":
-                changes.touched.setdefault(id, rows.instant_of(change[b"expires"]))
-            elif name is not None and (written := self._own.get(name)) is not None:
-                changes.own[id] = written
-            else:
-                changes.foreign.add(id)
-        return changes
+    def _seen(self, along: Mapping[int, Position]) -> int | None:
+        """The number of the last change that is known; None if the mirror stands at none of these positions."""
+        position = self._position or b""
+        number = number_of(position)
+        return number if along.get(number) == position else None
 
-    def _load(self, before: Position, after: Position) -> Flow[bool]:
+    def _load(self, before: Position | None, after: Position) -> Flow[bool]:
         """Read all anew; False if somebody else moved the mirror meanwhile, perhaps further."""
         polls = 0
         # A hundred askers after a restart are one load. Who loads may never come back: then, after a second, another.
@@ -305,6 +295,7 @@ class Mirror:
                     return False
                 self.index, self._position = index, after
                 self._own.clear()
+                self._lengths.clear()
                 return True
         finally:
             self._loading = False

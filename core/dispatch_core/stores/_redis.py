@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -21,7 +22,7 @@ try:
 
     from dispatch_core.stores import _redis_clients as clients
     from dispatch_core.stores._redis_clients import Address, async_like, is_cluster, pool_settings
-    from dispatch_core.stores._wire import AsyncWire, Wire, failed
+    from dispatch_core.stores._wire import AsyncWire, Wire, broke_at_once, failed
 except ImportError as error:  # pragma: no cover - exercised by the test of an environment without extras
     raise MissingExtra("A Redis store", "redis") from error
 
@@ -40,9 +41,10 @@ _ALONE = ("MGET", "SCAN")
 class Connections:
     """Sends commands to one server, one cluster or whom sentinels name, blocking or awaited.
 
-    From a URL every call has a deadline of ``timeout`` seconds and one retry at once, for a pooled connection that
-    the server closed meanwhile; callers beyond the pool's 50 connections wait for one, as long. A client of the
-    caller's keeps the caller's settings. On a cluster, all keys of one call must have one hash tag.
+    From a URL every call has a deadline of ``timeout`` seconds. One that broke at once is made once more, for a
+    pooled connection that the server closed meanwhile; one that found no answer is not. Callers beyond the pool's 50
+    connections wait for one, as long. A client of the caller's keeps the caller's settings. On a cluster, all keys
+    of one call must have one hash tag.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Connections:
                 # Who waited need not wait once more to learn what those before have learned.
                 raise redis.ConnectionError("no answer to those who asked before")
             try:
-                return await _asked(client, commands)
+                return await self._asked(client, commands)
             except FAILURES:
                 self._broken += 1
                 raise
@@ -127,19 +129,22 @@ class Connections:
         self.close()
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
-        client = self._known()
-        if not _together(client, commands):
-            replies = []
-            for command in commands:
-                try:
-                    replies.append(_unwrapped(client.execute_command(*command, **_target(client, command))))
-                except redis.ResponseError as error:
-                    replies.append(error)
-            return replies
-        pipeline = client.pipeline(**_plain(client))
-        for command in commands:
-            pipeline.execute_command(*command)
-        return list(pipeline.execute(raise_on_error=False))
+        began = time.monotonic()
+        try:
+            return _sent(self._known(), commands)
+        except FAILURES as error:
+            if not self._own or not broke_at_once(error, began, self._timeout):
+                raise
+            return _sent(self._known(), commands)
+
+    async def _asked(self, client: Any, commands: Sequence[Command]) -> list[Any]:
+        began = time.monotonic()
+        try:
+            return await _asent(client, commands)
+        except FAILURES as error:
+            if not self._own or self._async_client is not None or not broke_at_once(error, began, self._timeout):
+                raise
+            return await _asent(client, commands)
 
     def _known(self) -> Any:
         """The client for threads."""
@@ -180,13 +185,30 @@ class Connections:
         return None if address.kind == "cluster" else address.client(self._timeout)
 
 
-async def _asked(client: Any, commands: Sequence[Command]) -> list[Any]:
+def _sent(client: Any, commands: Sequence[Command]) -> list[Any]:
     if not _together(client, commands):
-        return [await _caught(client, command) for command in commands]
+        return [_caught(client, command) for command in commands]
     pipeline = client.pipeline(**_plain(client))
     for command in commands:
         pipeline.execute_command(*command)
-    return list(await pipeline.execute(raise_on_error=False))
+    return _arrived(pipeline.execute(raise_on_error=False))
+
+
+async def _asent(client: Any, commands: Sequence[Command]) -> list[Any]:
+    if not _together(client, commands):
+        return [await _acaught(client, command) for command in commands]
+    pipeline = client.pipeline(**_plain(client))
+    for command in commands:
+        pipeline.execute_command(*command)
+    return _arrived(await pipeline.execute(raise_on_error=False))
+
+
+def _arrived(replies: Sequence[Any]) -> list[Any]:
+    """A cluster's pipeline puts errors of a connection among the replies."""
+    for reply in replies:
+        if isinstance(reply, redis.ConnectionError | redis.TimeoutError):
+            raise reply
+    return list(replies)
 
 
 def checked(replies: list[Any]) -> list[Any]:
@@ -208,7 +230,14 @@ def _plain(client: Any) -> dict[str, Any]:
     return {} if is_cluster(client) else {"transaction": False}
 
 
-async def _caught(client: Any, command: Command) -> Any:
+def _caught(client: Any, command: Command) -> Any:
+    try:
+        return _unwrapped(client.execute_command(*command, **_target(client, command)))
+    except redis.ResponseError as error:
+        return error
+
+
+async def _acaught(client: Any, command: Command) -> Any:
     if is_cluster(client):
         await client.initialize()
     try:

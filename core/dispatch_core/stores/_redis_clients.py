@@ -61,8 +61,11 @@ class Address:
         )
 
     def client(self, timeout: float) -> Any:
-        """A client for threads. That of a cluster connects at once, and raises as redis-py does."""
-        options = _options(timeout, Retry(NoBackoff(), 1))
+        """A client for threads. It tries nothing twice, for it would begin another deadline.
+
+        That of a cluster connects at once, and raises as redis-py does.
+        """
+        options = _options(timeout, Retry(NoBackoff(), 0))
         if self.kind == "cluster":
             del options["timeout"]
             return redis.cluster.RedisCluster.from_url(self.url, **options)
@@ -72,7 +75,7 @@ class Address:
 
     def async_client(self, timeout: float) -> Any:
         """A client for one event loop."""
-        options = _options(timeout, redis.asyncio.retry.Retry(NoBackoff(), 1))
+        options = _options(timeout, redis.asyncio.retry.Retry(NoBackoff(), 0))
         if self.kind == "cluster":
             del options["timeout"]
             return redis.asyncio.cluster.RedisCluster.from_url(self.url, **options)

@@ -40,13 +40,7 @@ _LEASE = Script.named("lease")
 
 
 class FlowStore(ABC):
-    """Gives a store both forms of its calls, from one flow each."""
-
-    def get(self, id: str, *, now: float) -> Entry | None:
-        return run(self._get(id, now))
-
-    async def aget(self, id: str, *, now: float) -> Entry | None:
-        return await arun(self._get(id, now))
+    """Gives a store both forms of its calls, from one flow each, but for `get`, which may have a shorter way."""
 
     def search(self, vector: Vector, *, scope: str, limit: int, now: float) -> Sequence[Match]:
         return run(self._search(vector, scope, limit, now))
@@ -91,7 +85,9 @@ class FlowStore(ABC):
         await arun(self._release(id, owner))
 
     @abstractmethod
-    def _get(self, id: str, now: float) -> Flow[Entry | None]: ...
+    def get(self, id: str, *, now: float) -> Entry | None: ...
+    @abstractmethod
+    async def aget(self, id: str, *, now: float) -> Entry | None: ...
     @abstractmethod
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]: ...
     @abstractmethod
@@ -108,7 +104,20 @@ class FlowStore(ABC):
     def _release(self, id: str, owner: str) -> Flow[None]: ...
 
 
-class RedisStore(FlowStore):
+class AllFlowStore(FlowStore):
+    """All calls from flows."""
+
+    def get(self, id: str, *, now: float) -> Entry | None:
+        return run(self._get(id, now))
+
+    async def aget(self, id: str, *, now: float) -> Entry | None:
+        return await arun(self._get(id, now))
+
+    @abstractmethod
+    def _get(self, id: str, now: float) -> Flow[Entry | None]: ...
+
+
+class RedisStore(AllFlowStore):
     """Entries as hashes at ``{prefix}:kind:e:<id>``; how they are searched is the subclass's.
 
     Its ``_change`` is a script with the operations ``touch`` (expiry in Unix milliseconds, 0 = never; the same as

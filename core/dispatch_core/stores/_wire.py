@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import redis
 import redis.asyncio
 import redis.asyncio.retry
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -18,6 +20,9 @@ from dispatch_core._fork import renew_in_child
 from dispatch_core.errors import ConfigError, StoreError
 
 _KEPT = 8
+_SHARE = 0.1
+"""Of the deadline, within which a call must have failed to be made again."""
+_LEAST = 0.001
 
 
 class Wire:
@@ -25,8 +30,8 @@ class Wire:
 
     Two thirds of the time in which a client of redis-py answers a PING are its own. Here a connection is taken from
     those that lie idle, without a lock, and is nobody else's until it comes back. ``timeout`` is the deadline of a
-    round trip in seconds; one that broke is tried once more. With ``bounded``, as many connections are open as the
-    URL says, or 50; who comes beyond waits for one, as long. Replies are as the server wrote them. Raises
+    round trip in seconds; one that broke at once is tried once more. With ``bounded``, as many connections are open
+    as the URL says, or 50; who comes beyond waits for one, as long. Replies are as the server wrote them. Raises
     `StoreError` if Redis fails.
     """
 
@@ -65,12 +70,15 @@ class Wire:
     def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Like `send_all`, with errors that Redis replied among the replies, and others as redis-py raises them."""
         packed = b"".join(map(_packed, commands))
+        began = time.monotonic()
         try:
-            return self._exchange(packed, len(commands))
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
+            return self._exchange(packed, len(commands), began)
+        except (redis.ConnectionError, OSError) as error:
+            if not broke_at_once(error, began, self._timeout):
+                raise
             # Perhaps the server had closed it while it lay idle; then it has closed the others as well.
             self.close()
-            return self._exchange(packed, len(commands))
+            return self._exchange(packed, len(commands), began)
 
     def close(self) -> None:
         """Whoever sends later connects anew."""
@@ -83,19 +91,26 @@ class Wire:
             connection.disconnect()
             self._give_back(connection, first=False)
 
-    def _exchange(self, packed: bytes, replies: int) -> list[Any]:
+    def _exchange(self, packed: bytes, replies: int, began: float) -> list[Any]:
         connection = self._take()
         try:
             connection.send_packed_command([packed])
-            if replies == 1:
-                return [_reply(connection)]
-            return [_reply(connection) for _ in range(replies)]
+            return [self._reply(connection, began) for _ in range(replies)]
         except BaseException:
             # What is still to come over it is the answer to this command, not to the next one.
             connection.disconnect()
             raise
         finally:
             self._give_back(connection)
+
+    def _reply(self, connection: Any, began: float) -> Any:
+        spent = time.monotonic() - began
+        # To change the socket's own deadline takes two calls of the system. What has come is read in any case.
+        left = {} if spent < _SHARE * self._timeout else {"timeout": max(_LEAST, self._timeout - spent)}
+        try:
+            return connection.read_response(**left)
+        except redis.ResponseError as error:
+            return error
 
     def _take(self) -> Any:
         try:
@@ -149,11 +164,19 @@ class AsyncWire:
     async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The replies, errors that Redis replied among them; other errors as redis-py raises them."""
         packed = b"".join(map(_packed, commands))
+        began = time.monotonic()
         try:
-            return await self._exchange(packed, len(commands))
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
-            # Perhaps the server had closed it while it lay idle.
-            return await self._exchange(packed, len(commands))
+            # One deadline, also if it takes two attempts.
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await self._exchange(packed, len(commands))
+                except (redis.ConnectionError, OSError) as error:
+                    if not broke_at_once(error, began, self._timeout):
+                        raise
+                    # Perhaps the server had closed it while it lay idle.
+                    return await self._exchange(packed, len(commands))
+        except TimeoutError:
+            raise redis.TimeoutError("no answer until the deadline") from None
 
     async def close(self) -> None:
         await self._connection.disconnect()
@@ -161,27 +184,27 @@ class AsyncWire:
     async def _exchange(self, packed: bytes, replies: int) -> list[Any]:
         connection = self._connection
         try:
-            async with asyncio.timeout(self._timeout):
-                await connection.send_packed_command([packed], check_health=False)
-                return [await _areply(connection) for _ in range(replies)]
-        except BaseException as error:
+            await connection.send_packed_command([packed], check_health=False)
+            return [await _areply(connection) for _ in range(replies)]
+        except BaseException:
             # What is still to come over it is the answer to this command, not to the next one.
             await connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                raise redis.TimeoutError("no answer until the deadline") from None
             raise
+
+
+def broke_at_once(error: BaseException, began: float, timeout: float) -> bool:
+    """Whether a call may be made once more: it ``began`` a moment ago, and its connection broke.
+
+    A connection that the server closed while it lay idle breaks at once. What took longer was perhaps under way, and
+    what found no answer until the deadline has no time left.
+    """
+    broke = isinstance(error, redis.ConnectionError | OSError) and not isinstance(error, TimeoutError)
+    return broke and time.monotonic() - began < _SHARE * timeout
 
 
 def failed(error: BaseException) -> StoreError:
     """The text of a command error names the command, never its arguments."""
     return StoreError(f"Redis failed: {type(error).__name__}: {error}")
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
 
 
 async def _areply(connection: Any) -> Any:
@@ -192,8 +215,5 @@ async def _areply(connection: Any) -> Any:
 
 
 def _packed(command: Sequence[Any]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        raw = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
+    raw: bytes = pack_command(tuple(command))
+    return raw

@@ -34,8 +34,9 @@ class MilvusStore(CollectionStore):
 
     There is one collection per length of vectors, named after ``prefix``, made at the first entry; the scope is its
     partition key and its HNSW index compares by cosine. One's own writes are found at once, those of other processes
-    as soon as the cluster has taken them in (consistency "Session"). An entry larger than Milvus takes, 64 MB unless
-    the cluster is set otherwise, is refused with `StoreError` and not stored.
+    as soon as the cluster has taken them in (consistency "Session"). A server before Milvus 2.6 writes rows as a
+    whole: there a `touch` may undo what another process puts in the milliseconds that it takes. An entry larger than
+    Milvus takes, 64 MB unless the cluster is set otherwise, is refused with `StoreError` and not stored.
 
     A file belongs to one process at a time: while another has it, `StoreError` is raised at once. Stores of one
     process may share it; a `MilvusClient` of one's own on the same file must be given as ``client``. It is searched
@@ -110,6 +111,8 @@ class _Milvus:
         self._prefix = prefix
         self._call = {"timeout": timeout, "consistency_level": "Session"}
         self._lite = lite
+        # Lite cannot write a part of a row, nor need it: no other process is there.
+        self._in_part = not lite
         self._closing = closing
         self._loaded: set[int] = set()
         self._unflushed = 0
@@ -191,10 +194,16 @@ class _Milvus:
             self._client.delete(self._name(dims), ids=[document.name(id)], timeout=self._call["timeout"])
 
     def touch(self, dims: int, id: str, expires: float | None, now: float) -> bool:
-        row = self._row(dims, id, "*")
-        if row is not None and row["expires"] > now:
-            self._upsert(dims, row | {"expires": document.end(expires)})
-        return row is not None
+        row = self._row(dims, id, "expires" if self._in_part else "*")
+        if row is None:
+            return False
+        if row["expires"] > now:
+            part = {"id": document.name(id), "expires": document.end(expires)}
+            if self._in_part:
+                self._write_part(dims, id, part)
+            else:
+                self._upsert(dims, row | part)
+        return True
 
     def clear(self, dims: int, namespace: str | None, tags: frozenset[str]) -> int:
         wanted = ['id != ""'] if namespace is None else [f'namespace == "{document.name(namespace)}"']
@@ -233,6 +242,22 @@ class _Milvus:
             self._unflushed = 0
             for written in self._loaded - {NO_VECTOR}:
                 self._client.flush(self._name(written), timeout=_SETUP)
+
+    def _write_part(self, dims: int, id: str, part: dict[str, Any]) -> None:
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            # The server adds the rest: what another process has put meanwhile stays.
+            self._client.upsert(self._name(dims), [part], timeout=self._call["timeout"], partial_update=True)
+        except MilvusException as error:
+            # What the server answered is its own cause, or has none; else it did not answer.
+            if error.__cause__ not in (None, error):
+                raise
+            # The row has left, or the server cannot; then it takes rows as a whole.
+            row = self._row(dims, id, "*")
+            if row is not None:
+                self._upsert(dims, row | part)
+                self._in_part = False
 
     def _delete_where(self, dims: int, condition: str) -> int:
         """How many that were: Lite answers with their ids, a server with their number."""

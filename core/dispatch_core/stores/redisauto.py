@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, step
 from dispatch_core.errors import StoreError
+from dispatch_core.stores import _redis_rows as rows
 from dispatch_core.stores import _redisearch_wire as wire
-from dispatch_core.stores._redis_store import FlowStore, RedisStore
+from dispatch_core.stores._redis_store import AllFlowStore, RedisStore
 from dispatch_core.stores.redisearch import RediSearchStore
 from dispatch_core.stores.redisnear import RedisNearStore
 from dispatch_core.stores.vectorset import VectorSetStore
@@ -20,14 +21,29 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 _Store = RediSearchStore | VectorSetStore | RedisNearStore
+_KINDS: dict[bytes, type[_Store]] = {
+    b"redisearch": RediSearchStore,
+    b"vectorset": VectorSetStore,
+    b"near": RedisNearStore,
+}
+_PAGE = 1_000
 
 
-class RedisAutoStore(FlowStore):
-    """`RediSearchStore` if the server has `FT.SEARCH`, `VectorSetStore` if it has `VSIM`, else `RedisNearStore`.
+class RedisAutoStore(AllFlowStore):
+    """`RediSearchStore` if the server has `FT.SEARCH`, else `RedisNearStore`; what has entries already stays.
 
     The server is asked at the first use, and not before; commands that it denies to this user it does not have. As
-    long as it cannot be asked, calls raise `StoreError` and the next one asks again. Each kind keeps its entries
-    under keys of its own: a server that learns something new begins empty. The arguments are those of the stores.
+    long as it cannot be asked, calls raise `StoreError` and the next one asks again. Where there is a choice, it
+    falls on the store whose entries lie under the prefix: a server that learned something new loses nothing. It is
+    written down there, so that all processes agree. To find out, the first use of a prefix looks through the names of
+    all keys of the server, once. The arguments are those of the stores.
+
+    Vector sets (`VectorSetStore`, Redis ≥ 8) are taken where they are in use. On Redis 8 with 10,000 entries of 384
+    dimensions and 1 kB, a search in them takes three to four times the processor time of one by `RedisNearStore`,
+    client and server together, a put seven times, an exact hit 1.8 times, and an entry 1.3 times the memory of the
+    server; and their work is the server's, which is one for all. What speaks for them is that they leave nothing in
+    the processes: a mirror takes 2 kB an entry in each, and is loaded when a process begins. Who expects millions of
+    entries, or starts processes for a few questions each, says ``index="vectorset"``.
     """
 
     def __init__(
@@ -43,7 +59,13 @@ class RedisAutoStore(FlowStore):
         from dispatch_core.stores._redis import Connections
 
         self._redis = Connections(url, client, async_client, timeout=timeout)
-        self._nothing = "{" + prefix + "}:nothing"
+        tag = "{" + prefix + "}"
+        self._names, self._nothing, self._choice = f"{tag}:", f"{tag}:nothing", f"{tag}:index"
+        self._entries: dict[str, type[_Store]] = {
+            f"{tag}:ft:e:": RediSearchStore,
+            f"{tag}:vs:e:": VectorSetStore,
+            f"{tag}:n:": RedisNearStore,
+        }
         self._lock = threading.Lock()
         self._chosen: _Store | None = None
 
@@ -120,11 +142,50 @@ class RedisAutoStore(FlowStore):
 
     def _ask(self) -> Flow[type[_Store]]:
         """Ask with the commands themselves: this user may be denied them, or `COMMAND`, which would tell."""
+        able: list[type[_Store]] = [RedisNearStore]
         if (yield from self._takes("FT.SEARCH", self._nothing, "*")):
-            return RediSearchStore
+            able.insert(0, RediSearchStore)
         if (yield from self._takes("VSIM", self._nothing, "VALUES", 1, "1")):
-            return VectorSetStore
-        return RedisNearStore
+            able.append(VectorSetStore)
+        return able[0] if len(able) == 1 else (yield from self._choose(able))
+
+    def _choose(self, able: Sequence[type[_Store]]) -> Flow[type[_Store]]:
+        """What others chose, else what is in use, else the first of those."""
+        told = yield from self._permitted("GET", self._choice)
+        if _KINDS.get(told) in able:
+            return _KINDS[told]
+        kind = (yield from self._in_use(able)) or able[0]
+        name = next(name for name, known in _KINDS.items() if known is kind)
+        yield from self._permitted("SET", self._choice, name, "NX")
+        # Perhaps somebody else was faster.
+        told = yield from self._permitted("GET", self._choice)
+        return _KINDS[told] if _KINDS.get(told) in able else kind
+
+    def _in_use(self, able: Sequence[type[_Store]]) -> Flow[type[_Store] | None]:
+        """Of several stores with entries the one that the server had to learn."""
+        found: set[type[_Store]] = set()
+        cursor: Any = 0
+        while True:
+            scan = ("SCAN", cursor, "MATCH", rows.literal(self._names) + "*", "COUNT", _PAGE)
+            page = yield from self._permitted(*scan)
+            cursor, keys = page if page is not None else (0, [])
+            for start, kind in self._entries.items():
+                if kind not in found and any(key.startswith(start.encode()) for key in keys):
+                    found.add(kind)
+            if not int(cursor):
+                return next((kind for kind in _KINDS.values() if kind in found and kind in able), None)
+
+    def _permitted(self, *command: Any) -> Flow[Any]:
+        """The reply; None if this user may not ask that."""
+        from redis.exceptions import NoPermissionError
+
+        try:
+            [reply] = yield from self._redis.send(command)
+        except StoreError as error:
+            if isinstance(error.__cause__, NoPermissionError):
+                return None
+            raise
+        return reply
 
     def _takes(self, *command: Any) -> Flow[bool]:
         from redis.exceptions import NoPermissionError

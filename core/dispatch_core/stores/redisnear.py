@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import uuid
+import secrets
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core._flow import Flow, arun, run
 from dispatch_core.stores import _packed as packed
 from dispatch_core.stores import _redis_rows as rows
-from dispatch_core.stores._redis_store import FlowStore
+from dispatch_core.stores._redis_store import FlowStore, Script
 from dispatch_core.types import Entry, Match, Memory, Vector
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from dispatch_core.stores._redis import Command
 
-_CHANGE, _LEASE = (files("dispatch_core.stores").joinpath(f"{name}.lua").read_text() for name in ("change", "lease"))
+_CHANGE, _LEASE = Script.named("change"), Script.named("lease")
 _JOURNAL_LENGTH = 10_000
 _DELETIONS = 100
 
@@ -32,8 +31,8 @@ class RedisNearStore(FlowStore):
     loop all that wait are taken together. Every process mirrors the vectors in memory. A search looks there first and
     then asks, in one round trip, for the entries it found and for news in a journal (a stream) of changes; only
     when there is news is there a second. So what another process has written is found, and one's own writes at once.
-    After a gap in the journal, or on a server that came back empty, the mirror is loaded anew. All keys share one
-    hash tag. Rows of the first version, which were hashes, lie under other keys and are ignored.
+    After a gap in the journal, or on a server that came back empty or with older data, the mirror is loaded anew. All
+    keys share one hash tag. Rows of the first version, which were hashes, lie under other keys and are ignored.
 
     How much is kept is the server's to decide: set its ``maxmemory`` and ``maxmemory-policy`` (``allkeys-lfu`` keeps
     what is asked for). What it evicted is not found, and leaves the mirrors when they come upon it; a full server
@@ -48,7 +47,7 @@ class RedisNearStore(FlowStore):
     +cluster|shards +cluster|nodes +command`` besides, and `memory` ``+memory|usage`` to ask the server::
 
         ACL SETUSER dispatcher on >password resetkeys ~{dispatch}:* resetchannels -@all
-            +get +mget +set +del +incr +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval
+            +get +mget +set +del +getrange +setrange +pexpireat +persist +xadd +xrange +scan +eval +evalsha
             +ping +select +hello
     """
 
@@ -70,7 +69,15 @@ class RedisNearStore(FlowStore):
         self._keys = Keys.of(prefix)
         self._mirror = Mirror(self._redis, self._keys)
         self._reads = self._mirror.reads
-        self._changes = Changes(self._redis)
+        self._recent = packed.Recent()
+        self._changes = Changes(self._redis, (_CHANGE, _LEASE))
+
+    def get(self, id: str, *, now: float) -> Entry | None:
+        # Without a flow, which would sequence one step and take as long as that.
+        return self._recent.fresh(id, self._reads.value(self._keys.entries + id), now)
+
+    async def aget(self, id: str, *, now: float) -> Entry | None:
+        return self._recent.fresh(id, await self._reads.avalue(self._keys.entries + id), now)
 
     def memory(self, *, samples: int = 0) -> Memory:
         """With ``samples`` the server is asked how much so many of its entries take."""
@@ -86,10 +93,6 @@ class RedisNearStore(FlowStore):
         await self._reads.aclose()
         await self._changes.aclose()
         await self._redis.aclose()
-
-    def _get(self, id: str, now: float) -> Flow[Entry | None]:
-        key = self._keys.entries + id
-        return _fresh(id, (yield from self._reads.read((key,))).values[key], now)
 
     def _search(self, vector: Vector, scope: str, limit: int, now: float) -> Flow[Sequence[Match]]:
         mirror = self._mirror
@@ -121,25 +124,23 @@ class RedisNearStore(FlowStore):
         ]
 
     def _put(self, entry: Entry, vector: Vector | None) -> Flow[None]:
-        if vector is not None:
-            # Followed before the first write, so that a vector of a wrong length is refused, not stored.
-            yield from self._mirror.follow((yield from self._mirror.ask([])))
-            self._mirror.index.check(entry.scope, vector)
-        name = uuid.uuid4().hex.encode()
+        yield from self._mirror.expect(entry.scope, vector)
+        name = _name()
         ends = rows.milliseconds(entry.expires)
         put = self._change("put", entry.id, ends, packed.row(entry, vector), name=name)
         self._mirror.writing(name, entry.id, entry.scope, vector, entry.expires)
         try:
-            [number] = yield from self._changes.send(put)
+            [before] = yield from self._changes.send(put)
         except BaseException:
             self._mirror.failed(name)
             raise
-        self._mirror.wrote(name, number)
+        self._mirror.wrote(name, before)
 
     def _touch(self, id: str, expires: float | None, now: float) -> Flow[None]:
         ends = rows.milliseconds(expires), packed.ends(expires), rows.instant(expires)
-        [number] = yield from self._changes.send(self._change("touch", id, *ends, rows.instant(now)))
-        self._mirror.touched(number, id, expires)
+        name = _name()
+        [before] = yield from self._changes.send(self._change("touch", id, *ends, rows.instant(now), name=name))
+        self._mirror.touched(name, before, id, expires)
 
     def _delete(self, id: str) -> Flow[None]:
         yield from self._changes.send(self._change("del", id))
@@ -176,7 +177,9 @@ class RedisNearStore(FlowStore):
         yield from self._leased(id, owner, 0)
 
     def _leased(self, id: str, owner: str, milliseconds: int) -> Flow[bool]:
-        [held] = yield from self._changes.send(("EVAL", _LEASE, 1, self._keys.leases + id, owner, milliseconds))
+        [held] = yield from self._changes.send(
+            ("EVALSHA", _LEASE.sha, 1, self._keys.leases + id, owner, milliseconds)
+        )
         return bool(held)
 
     def _memory(self, samples: int) -> Flow[Memory]:
@@ -190,10 +193,10 @@ class RedisNearStore(FlowStore):
         return Memory(len(index), index.nbytes, round(len(index) * sum(there) / len(there)) if there else 0)
 
     def _change(self, op: str, id: str, *rest: Any, name: bytes | None = None) -> Command:
-        keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal, self._keys.epoch)
-        return ("EVAL", _CHANGE, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or uuid.uuid4().hex, *rest)
+        keys = (self._keys.entries + id, self._keys.sequence, self._keys.journal)
+        return ("EVALSHA", _CHANGE.sha, len(keys), *keys, op, id, _JOURNAL_LENGTH, name or _name(), *rest)
 
 
-def _fresh(id: str, row: bytes | None, now: float) -> Entry | None:
-    entry = packed.entry(id, row)
-    return entry if entry is not None and entry.fresh(now) else None
+def _name() -> bytes:
+    """A name that no other change has."""
+    return secrets.token_hex(8).encode()
