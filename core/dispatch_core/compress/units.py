@@ -14,6 +14,7 @@ _HEADING = re.compile(r"[ \t]*(#{1,6})[ \t]+\S")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•·▪◦]|\d{1,3}[.)、]|\(\w{1,3}\)|（\w{1,3}）)[ \t]+\S")
 _REFERENCE = re.compile(r"[ \t]*\[\^?\w{1,12}\]:?[ \t]+\S")
 _NAMED = re.compile(r"[ \t]*[^\W\d_a-z][\w .()/&'-]{0,38}[:：][ \t]?\S")
+_METADATA = re.compile(r"[a-z][\w -]{0,30}: ?\S[^\n]{0,300}$")
 _TABLE = re.compile(r"[ \t]*\|")
 _RULE = re.compile(r"[\s|:\-+=]+$")
 _LINE = re.compile(r"[ \t]*(?:[-=*_~]{3,}|</?[A-Za-z][^<>]*>)[ \t]*$")
@@ -128,6 +129,10 @@ def _block(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
         return [Span(start, end, "line")], at + 1
     if heading := _HEADING.match(line):
         return [Span(start, end, "heading", len(heading[1]))], at + 1
+    last = _metadata_end(text, lines, at)
+    if last > at:
+        # It says where the chunk comes from that begins here.
+        return [Span(start, lines[last - 1][1], "heading")], last
     last = _paragraph_end(text, lines, at)
     item = _ITEM.match(line) or _REFERENCE.match(line)
     if not item and last == at + 1 and _headline(text, lines, at):
@@ -184,6 +189,16 @@ def _table(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
     body = at + 2 if ruled else at + 1
     head = Span(lines[at][0], lines[body - 1][1], "head" if body < last else "row")
     return [head, *(Span(*lines[row], "row") for row in range(body, last))], last
+
+
+def _metadata_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
+    """The number of the line after a paragraph of names and values that something follows, as LlamaIndex writes
+    metadata; the line itself if it is none."""
+    last = at
+    while last < len(lines) and _METADATA.match(text[lines[last][0] : lines[last][1]]):
+        last += 1
+    ended = last < len(lines) and not text[lines[last][0] : lines[last][1]].strip()
+    return last if ended and text[lines[last][1] :].strip() else at
 
 
 def _paragraph_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
