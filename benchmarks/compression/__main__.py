@@ -120,7 +120,7 @@ def _spaced(context: str) -> str:
 def _same(before: str, after: str) -> bool:
     """Does every paragraph stand in what is left, its white space apart? And the record say the same?"""
     left = _SPACE.sub("", after)
-    paragraphs = [_SPACE.sub("", one) for one in before.split("\n\n")]
+    paragraphs = [_SPACE.sub("", one) for one in re.split(r"\n\s*\n", before)]
     record = next(line for line in after.splitlines() if line.startswith('{"id"'))
     prose = [one for one in paragraphs if not one.startswith("{")]
     return all(one in left for one in prose) and json.loads(record) == _RECORD

@@ -116,11 +116,8 @@ class Choice:
         places: dict[int, tuple[int, int, str]] = {}
         for number in layout.contexts():
             before, found = units_of(layout.stretches[number].text)
-            first, block = len(units), units[-1].block + 1 if units else 0
-            units += [
-                replace(unit, parents=tuple(first + one for one in unit.parents), block=block + unit.block)
-                for unit in found
-            ]
+            first = len(units)
+            units += _moved(found, first, units[-1].block + 1) if units else found
             places[number] = first, len(units), before
         return cls(units, [count(unit.text + unit.gap) for unit in units], places)
 
@@ -143,3 +140,10 @@ class Choice:
     def _stays(self, kept: Sequence[int]) -> list[bool]:
         chosen = set(kept)
         return [unit.fixed or number in chosen for number, unit in enumerate(self.units)]
+
+
+def _moved(units: Sequence[Unit], first: int, block: int) -> list[Unit]:
+    """Units whose numbers begin with ``first``, and those of their paragraphs with ``block``."""
+    return [
+        replace(unit, parents=tuple(first + one for one in unit.parents), block=block + unit.block) for unit in units
+    ]

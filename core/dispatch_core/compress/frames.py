@@ -127,9 +127,9 @@ def _pattern(literal: str) -> re.Pattern[str] | None:
 
 
 def _space(run: str) -> str:
-    """A blank line stays one, for it may be all that divides two fields."""
+    """A blank line stays one, for it may be all that divides two fields. Beginning with a line break, it is fast."""
     lines = min(run.count("\n"), 2)
-    return r"[^\S\n]*\n" + r"[^\S\n]*\n" * (lines - 1) + r"[^\S\n]*" if lines else r"[^\S\n]+"
+    return r"\n[^\S\n]*" * lines if lines else r"[^\S\n]+"
 
 
 def _first(literal: re.Pattern[str], text: str, at: int) -> tuple[int, int] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -38,8 +40,7 @@ class Weights:
 
 
 def terms(text: str) -> frozenset[str]:
-    """The words of a text as they are compared: stems, whole numbers, and pairs of characters where no space divides
-    words."""
+    """What of a question is looked for: stems, numbers, and pairs of characters where no space divides words."""
     found: set[str] = set()
     for word in _WORD.findall(text.casefold()):
         if _CJK.match(word):
@@ -51,30 +52,48 @@ def terms(text: str) -> frozenset[str]:
 
 def relevance(question: str, units: Sequence[Unit], asked: Vector, vectors: Matrix, weights: Weights) -> Scores:
     """One number per unit; higher matters more. ``vectors`` has one unit row for each of them."""
-    held = [terms(unit.text) for unit in units]
-    wanted = _rarity(terms(question), held)
-    shared = np.array([_share(wanted, own) for own in held], dtype=np.float32)
-    brought = np.array(
-        [_share(wanted, _union(held, unit.parents) - own) for unit, own in zip(units, held, strict=True)],
-        dtype=np.float32,
+    held = _shared(terms(question), [unit.text for unit in units])
+    wanted = _rarity(held)
+    own = np.array([_share(wanted, terms) for terms in held])
+    above = np.array(
+        [
+            _share(wanted, frozenset().union(*(held[number] for number in unit.parents)) - terms)
+            for unit, terms in zip(units, held, strict=True)
+        ]
     )
-    scores = vectors @ asked + weights.words * (shared + weights.above * brought)
+    scores = vectors @ asked + weights.words * (own + weights.above * above)
     return scores + weights.beside * _beside(scores, [unit.block for unit in units])
 
 
-def _rarity(wanted: Iterable[str], held: Sequence[frozenset[str]]) -> dict[str, float]:
-    """The share of each term of the question, the more the fewer units have it; the shares add up to 1."""
-    weight = {term: float(np.log1p(len(held) / (1 + sum(term in own for own in held)))) for term in wanted}
+def _shared(wanted: Iterable[str], texts: Iterable[str]) -> list[frozenset[str]]:
+    """Which of the terms each text holds."""
+    pairs = [term for term in wanted if _CJK.match(term)]
+    words = [_pattern(term) for term in sorted(set(wanted) - set(pairs), key=len, reverse=True)]
+    find = re.compile(rf"(?<![^\W_])(?:{'|'.join(words)})").findall if words else None
+    held = []
+    for text in texts:
+        low = text.casefold()
+        found = frozenset(find(low)) if find is not None else frozenset[str]()
+        held.append(found.union(pair for pair in pairs if pair in low) if pairs else found)
+    return held
+
+
+def _pattern(term: str) -> str:
+    """A stem begins a word, anything shorter is one."""
+    stem = len(term) == _STEM and not term[0].isdigit()
+    return re.escape(term) if stem else rf"{re.escape(term)}(?![^\W_])"
+
+
+def _rarity(held: Sequence[frozenset[str]]) -> dict[str, float]:
+    """The share of each term that was found, the more the fewer units have it; the shares add up to 1."""
+    common = Counter(term for own in held for term in own)
+    weight = {term: math.log1p(len(held) / (1 + count)) for term, count in common.items()}
     total = sum(weight.values())
-    return {term: one / total for term, one in weight.items()} if total else {}
+    return {term: one / total for term, one in weight.items()}
 
 
-def _share(wanted: dict[str, float], own: Iterable[str]) -> float:
-    return sum(wanted.get(term, 0.0) for term in own)
-
-
-def _union(held: Sequence[frozenset[str]], numbers: Iterable[int]) -> frozenset[str]:
-    return frozenset().union(*(held[number] for number in numbers))
+def _share(wanted: Mapping[str, float], own: frozenset[str]) -> float:
+    return sum(wanted[term] for term in own) if own else 0.0
 
 
 def _beside(scores: Scores, blocks: Sequence[int]) -> Scores:
@@ -97,18 +116,20 @@ def chosen(
     The first is kept whatever it costs: a context without anything in it would be no context. What is fixed is not
     among them, and costs nothing here.
     """
-    open_ = np.array([not (unit.label or unit.fixed) for unit in units], dtype=bool)
-    repeats = np.zeros(len(units), dtype=np.float32)
+    price = np.array([0 if unit.fixed else cost for unit, cost in zip(units, costs, strict=True)])
+    worth = (1 - diversity) * scores
+    worth[[unit.label or unit.fixed for unit in units]] = -np.inf
+    repeats = np.full(len(units), -1.0, dtype=np.float32)
     kept: dict[int, None] = {}
-    while open_.any():
-        worth = np.where(open_, (1 - diversity) * scores - diversity * repeats, -np.inf)
-        best = int(worth.argmax())
-        open_[best] = False
+    while np.isfinite(worth[best := int((worth - diversity * repeats).argmax())]):
+        worth[best] = -np.inf
         needed = [number for number in (*units[best].parents, best) if number not in kept]
-        price = sum(costs[number] for number in needed if not units[number].fixed)
-        if kept and price > room:
+        total = int(price[needed].sum())
+        if kept and total > room:
             continue
-        room -= price
+        room -= total
         kept.update(dict.fromkeys(needed))
-        repeats = np.maximum(repeats, vectors @ vectors[best])
+        # What cannot fit any more need not be looked at one by one.
+        worth[price > room] = -np.inf
+        np.maximum(repeats, vectors @ vectors[best], out=repeats)
     return list(kept)

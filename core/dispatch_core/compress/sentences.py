@@ -13,6 +13,7 @@ _CLOSING = r"[\"'”’»)\]」』）》】*_]*"
 _CITED = r"(?:[ \t]?\[[\d,;–\- ]{1,24}\]|[ \t]?\[\^\w{1,16}\])*"
 _END = re.compile(rf"(?:[.!?…؟।]+{_CLOSING}{_CITED}(?=\s)|[。！？｡]+{_CLOSING}{_CITED})")
 _OPENING, _CLOSED = "([{（「『《【“", ")]}）」』》】”"
+_MARKS = re.compile(r"[(\[{（「『《【“`]")
 _PATIENCE = 600
 """Characters for which an open bracket is believed: beyond, it was never closed."""
 
@@ -82,7 +83,8 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 def _goes_on(text: str, start: int, found: re.Match[str]) -> bool:
     """Is this no end after all?"""
-    after = text[_skip(text, found.end()) :][:1]
+    following = _skip(text, found.end())
+    after = text[following : following + 1]
     mark = found.group()[0]
     if mark in ".!?…" and after.islower():
         return True
@@ -106,6 +108,8 @@ def _dotted(word: str) -> bool:
 
 
 def _open(sentence: str) -> bool:
+    if _MARKS.search(sentence) is None:
+        return False
     if sentence.count("`") % 2:
         return True
     return any(sentence.count(left) > sentence.count(right) for left, right in zip(_OPENING, _CLOSED, strict=True))

@@ -23,6 +23,7 @@ _BLOCKS = (("<pre", "</pre>"), ("$$", "$$"))
 _ENDED = re.compile(r"[.!?…:;,。！？：；，।؟)\]\"'”’»`]\s*$")
 _BEGINS = (_FENCE, _LINE, _HEADING, _TABLE, _ITEM)
 _LONG_ITEM, _HEADLINE, _NARROW, _WRAPPED = 400, 80, 30, 0.6
+_LABELS = ("heading", "head")
 _MINOR = 7
 """The level of a headline that is marked by nothing but standing alone."""
 
@@ -55,29 +56,30 @@ class Span:
 
 def units_of(text: str) -> tuple[str, list[Unit]]:
     """The white space before the first unit, and the units; joined with their gaps they are the text."""
-    units: list[tuple[int, int, Unit]] = []
+    found: list[tuple[int, int, tuple[int, ...], Span, int]] = []
     headings: list[tuple[int, int]] = []
     head: int | None = None
     intro: int | None = None
     for block, span in enumerate(spans(text)):
-        number = len(units)
+        number = len(found)
         if span.kind == "heading":
             headings = [one for one in headings if one[0] < span.level]
-        above = tuple(number for _, number in headings)
         head = head if span.kind == "row" else None
         intro = intro if span.kind in ("item", "row", "head") else None
-        parents = (*above, *(one for one in (intro, head) if one is not None))
-        for start, end in _pieces(text, span):
-            label = span.kind in ("heading", "head")
-            unit = Unit(text[start:end], "", parents, label, span.kind == "line", block)
-            units.append((start, end, unit))
+        above = (*(one for _, one in headings), *(one for one in (intro, head) if one is not None))
+        found += [(start, end, above, span, block) for start, end in _pieces(text, span)]
         if span.kind == "heading":
             headings.append((span.level, number))
         elif span.kind == "head":
             head = number
-        elif span.kind == "prose" and units and units[-1][2].text.endswith((":", "：")):
-            intro = len(units) - 1
-    return _with_gaps(text, units)
+        elif span.kind == "prose" and text[found[-1][1] - 1] in ":：":
+            intro = len(found) - 1
+    starts = [*(one[0] for one in found), len(text)]
+    units = [
+        Unit(text[start:end], text[end:following], above, span.kind in _LABELS, span.kind == "line", block)
+        for (start, end, above, span, block), following in zip(found, starts[1:], strict=True)
+    ]
+    return text[: starts[0]], units
 
 
 def joined(before: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
@@ -129,12 +131,17 @@ def _block(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
         return [Span(start, end, "line")], at + 1
     if heading := _HEADING.match(line):
         return [Span(start, end, "heading", len(heading[1]))], at + 1
+    return _paragraph(text, lines, at)
+
+
+def _paragraph(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[Span], int]:
+    start, end = lines[at]
     last = _metadata_end(text, lines, at)
     if last > at:
         # It says where the chunk comes from that begins here.
         return [Span(start, lines[last - 1][1], "heading")], last
     last = _paragraph_end(text, lines, at)
-    item = _ITEM.match(line) or _REFERENCE.match(line)
+    item = _ITEM.match(text, start, end) or _REFERENCE.match(text, start, end)
     if not item and last == at + 1 and _headline(text, lines, at):
         return [Span(start, end, "heading", _MINOR)], last
     return [Span(start, lines[last - 1][1], "item" if item else "prose")], last
@@ -239,11 +246,3 @@ def _pieces(text: str, span: Span) -> Iterator[tuple[int, int]]:
             yield span.start + (0 if start == indent else start), span.start + end
     else:
         yield span.start, span.start + len(text[span.start : span.end].rstrip())
-
-
-def _with_gaps(text: str, found: Sequence[tuple[int, int, Unit]]) -> tuple[str, list[Unit]]:
-    units = []
-    for number, (_, end, unit) in enumerate(found):
-        after = found[number + 1][0] if number + 1 < len(found) else len(text)
-        units.append(Unit(unit.text, text[end:after], unit.parents, unit.label, unit.fixed, unit.block))
-    return (text[: found[0][0]] if found else text), units
