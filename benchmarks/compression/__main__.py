@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, embedder: Embedder | None = Non
         rows = [
             measured(name, arm, timed, asked, share)
             for share in (SHARES if not options.quick else SHARES[:1])
-            for name, arm in arms(timed).items()
+            for name, arm in arms(timed, parts=share == SHARES[0]).items()
         ]
         print(_table(rows))
         print(f"\n{_parts(rows[0], asked)}")
@@ -71,7 +71,7 @@ def _parts(row: Row, asked: Sequence[Question]) -> str:
 
 def _speed(embedder: TimedEmbedder, asked: Sequence[Question]) -> str:
     few = asked[:: max(1, len(asked) // 40)]
-    row = measured("extractive", arms(embedder)["extractive"], embedder, few, 0.5, repeats=5)
+    row = measured("extractive", arms(embedder, parts=False)["extractive"], embedder, few, 0.5, repeats=5)
     sentences = [one for one in few[0].context.split(". ") if one]
     least = floor(few[0], embedder.embed(sentences))
     return f"a prompt of 4k tokens beyond its embedding: {row.milliseconds:.1f} ms (floor here: {least:.1f} ms)"

@@ -97,12 +97,16 @@ class Row:
     lost: tuple[Question, ...]
 
 
-def arms(embedder: TimedEmbedder) -> dict[str, Compressor]:
+def arms(embedder: TimedEmbedder, *, parts: bool) -> dict[str, Compressor]:
+    """What is compared; with ``parts``, also the extractive one without some of what it goes by."""
+    without = {
+        "  without words in common": Weights(words=0.0),
+        "  without diversity": Weights(diversity=0.0),
+        "  cosine alone": Weights(words=0.0, beside=0.0, diversity=0.0),
+    }
     return {
         "extractive": Extractive(embedder),
-        "  without words in common": Extractive(embedder, weights=Weights(words=0.0)),
-        "  without diversity": Extractive(embedder, weights=Weights(diversity=0.0)),
-        "  cosine alone": Extractive(embedder, weights=Weights(words=0.0, beside=0.0, diversity=0.0)),
+        **({name: Extractive(embedder, weights=weights) for name, weights in without.items()} if parts else {}),
         "the first sentences": First(),
         "random sentences": Random(),
     }

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from dispatch_core.compress.frames import Frame
     from dispatch_core.compress.history import History
     from dispatch_core.compress.known import FRAMES
+    from dispatch_core.compress.layout import estimated
     from dispatch_core.compress.lingua import LLMLinguaCompressor
     from dispatch_core.compress.lossless import Lossless
     from dispatch_core.compress.pipeline import Pipeline
@@ -26,6 +27,7 @@ else:
             "Lossless": "lossless",
             "Pipeline": "pipeline",
             "Weights": "relevance",
+            "estimated": "layout",
         },
     )
 
@@ -38,4 +40,5 @@ __all__ = [
     "Lossless",
     "Pipeline",
     "Weights",
+    "estimated",
 ]

@@ -90,7 +90,7 @@ class Extractive:
         kept = chosen(scores, held, choice.units, choice.costs, room=room, diversity=self._weights.diversity)
         return self._within(layout, choice, kept, before, aim)
 
-    def _within(self, layout: Layout, choice: Choice, kept: list[int], before: int, aim: int) -> Compressed:
+    def _within(self, layout: Layout, choice: Choice, kept: list[list[int]], before: int, aim: int) -> Compressed:
         """Costs of single sentences do not add up to those of a text: the last chosen go until it fits."""
         while True:
             messages = layout.filled(choice.texts(kept))
@@ -99,7 +99,7 @@ class Extractive:
                 return Compressed(messages, before, after, choice.left_out(kept))
             over = after - aim
             while over > 0 and len(kept) > 1:
-                over -= choice.costs[kept.pop()]
+                over -= sum(choice.costs[number] for number in kept.pop())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Choice:
         """The tokens of all that may be left out."""
         return sum(cost for unit, cost in zip(self.units, self.costs, strict=True) if not unit.fixed)
 
-    def texts(self, kept: Sequence[int]) -> dict[int, str]:
+    def texts(self, kept: Sequence[Sequence[int]]) -> dict[int, str]:
         """The text of each stretch with the units that are kept."""
         stays = self._stays(kept)
         return {
@@ -134,11 +134,11 @@ class Choice:
             for number, (first, last, before) in self.places.items()
         }
 
-    def left_out(self, kept: Sequence[int]) -> tuple[str, ...]:
+    def left_out(self, kept: Sequence[Sequence[int]]) -> tuple[str, ...]:
         return tuple(unit.text for unit, stays in zip(self.units, self._stays(kept), strict=True) if not stays)
 
-    def _stays(self, kept: Sequence[int]) -> list[bool]:
-        chosen = set(kept)
+    def _stays(self, kept: Sequence[Sequence[int]]) -> list[bool]:
+        chosen = {number for group in kept for number in group}
         return [unit.fixed or number in chosen for number, unit in enumerate(self.units)]
 
 

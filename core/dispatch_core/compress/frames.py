@@ -121,15 +121,18 @@ def _pattern(literal: str) -> re.Pattern[str] | None:
         return None
     pieces, done = list[str](), 0
     for space in _SPACE.finditer(literal):
-        pieces += [re.escape(literal[done : space.start()]), _space(space.group())]
+        pieces += [re.escape(literal[done : space.start()]), _space(space.group(), leads=space.start() == 0)]
         done = space.end()
     return re.compile("".join([*pieces, re.escape(literal[done:])]))
 
 
-def _space(run: str) -> str:
-    """A blank line stays one, for it may be all that divides two fields. Beginning with a line break, it is fast."""
+def _space(run: str, *, leads: bool) -> str:
+    """A blank line stays one, for it may be all that divides two fields."""
     lines = min(run.count("\n"), 2)
-    return r"\n[^\S\n]*" * lines if lines else r"[^\S\n]+"
+    if not lines:
+        return r"[^\S\n]+"
+    # A pattern that begins with a line break is found fast; the spaces before it go to the field.
+    return ("" if leads else r"[^\S\n]*") + r"\n[^\S\n]*" * lines
 
 
 def _first(literal: re.Pattern[str], text: str, at: int) -> tuple[int, int] | None:

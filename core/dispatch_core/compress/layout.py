@@ -9,6 +9,7 @@ from dispatch_core.compress.frames import Frame, Segment, segments_of
 from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.messages import Count, Kind, Message, Part, Role
 
+_NOTHING_LEFT = "…"
 _estimator = TokenEstimator()
 
 
@@ -71,6 +72,9 @@ class Layout:
         for (message, part), pieces in parts.items():
             held = list(made[message].parts)
             held[part] = replace(held[part], text="".join(pieces))
+            if not any(one.kind == "other" or one.text.strip() for one in held):
+                # A provider takes no message without anything in it.
+                held[part] = replace(held[part], text=_NOTHING_LEFT)
             made[message] = replace(made[message], parts=tuple(held))
         return tuple(made)
 

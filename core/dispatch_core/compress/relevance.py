@@ -35,7 +35,7 @@ class Weights:
 
     words: float = 1.0
     above: float = 0.5
-    beside: float = 0.3
+    beside: float = 0.15
     diversity: float = 0.2
 
 
@@ -110,8 +110,8 @@ def _beside(scores: Scores, blocks: Sequence[int]) -> Scores:
 
 def chosen(
     scores: Scores, vectors: Matrix, units: Sequence[Unit], costs: Sequence[int], *, room: int, diversity: float
-) -> list[int]:
-    """The units to keep, best first, each after the parents it needs; their costs together are at most ``room``.
+) -> list[list[int]]:
+    """The units to keep, best first, each with the parents it needs; their costs together are at most ``room``.
 
     The first is kept whatever it costs: a context without anything in it would be no context. What is fixed is not
     among them, and costs nothing here.
@@ -120,7 +120,8 @@ def chosen(
     worth = (1 - diversity) * scores
     worth[[unit.label or unit.fixed for unit in units]] = -np.inf
     repeats = np.full(len(units), -1.0, dtype=np.float32)
-    kept: dict[int, None] = {}
+    kept: set[int] = set()
+    groups: list[list[int]] = []
     while np.isfinite(worth[best := int((worth - diversity * repeats).argmax())]):
         worth[best] = -np.inf
         needed = [number for number in (*units[best].parents, best) if number not in kept]
@@ -128,8 +129,9 @@ def chosen(
         if kept and total > room:
             continue
         room -= total
-        kept.update(dict.fromkeys(needed))
+        kept.update(needed)
+        groups.append(needed)
         # What cannot fit any more need not be looked at one by one.
         worth[price > room] = -np.inf
         np.maximum(repeats, vectors @ vectors[best], out=repeats)
-    return list(kept)
+    return groups

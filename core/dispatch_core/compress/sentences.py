@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 _CLOSING = r"[\"'”’»)\]」』）》】*_]*"
 _CITED = r"(?:[ \t]?\[[\d,;–\- ]{1,24}\]|[ \t]?\[\^\w{1,16}\])*"
-_END = re.compile(rf"(?:[.!?…؟।]+{_CLOSING}{_CITED}(?=\s)|[。！？｡]+{_CLOSING}{_CITED})")
-_OPENING, _CLOSED = "([{（「『《【“", ")]}）」』》】”"
-_MARKS = re.compile(r"[(\[{（「『《【“`]")
+_END = re.compile(rf"(?:[.!?…؟।]+[“‘]?{_CLOSING}{_CITED}(?=\s)|[。！？｡]+{_CLOSING}{_CITED})")
+_OPENING, _CLOSED = "([{（「『《【", ")]}）」』》】"
+_MARKS = re.compile(r"[(\[{（「『《【“„`]")
 _PATIENCE = 600
 """Characters for which an open bracket is believed: beyond, it was never closed."""
 
@@ -112,7 +112,10 @@ def _open(sentence: str) -> bool:
         return False
     if sentence.count("`") % 2:
         return True
-    return any(sentence.count(left) > sentence.count(right) for left, right in zip(_OPENING, _CLOSED, strict=True))
+    # What opens a quotation elsewhere closes one in German.
+    opens, closes = ("„", "“") if "„" in sentence else ("“", "”")
+    pairs = [*zip(_OPENING, _CLOSED, strict=True), (opens, closes)]
+    return any(sentence.count(left) > sentence.count(right) for left, right in pairs)
 
 
 def _skip(text: str, at: int) -> int:

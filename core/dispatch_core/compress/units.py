@@ -60,12 +60,15 @@ def units_of(text: str) -> tuple[str, list[Unit]]:
     headings: list[tuple[int, int]] = []
     head: int | None = None
     intro: int | None = None
+    previous = ""
     for block, span in enumerate(spans(text)):
         number = len(found)
         if span.kind == "heading":
             headings = [one for one in headings if one[0] < span.level]
         head = head if span.kind == "row" else None
-        intro = intro if span.kind in ("item", "row", "head") else None
+        # A list is over where a table begins.
+        intro = intro if span.kind in ("item", "row", "head") and (previous, span.kind) != ("item", "head") else None
+        previous = span.kind
         above = (*(one for _, one in headings), *(one for one in (intro, head) if one is not None))
         found += [(start, end, above, span, block) for start, end in _pieces(text, span)]
         if span.kind == "heading":
@@ -92,6 +95,8 @@ def joined(before: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
             gap = unit.gap
         elif (unit.gap.count("\n"), len(unit.gap)) > (gap.count("\n"), len(gap)):
             gap = unit.gap
+    if not units:
+        return before
     # The text ends as it did.
     return "".join([*pieces, units[-1].gap]) if pieces else ""
 
