@@ -6,6 +6,7 @@ DispatchError
 ├── StoreError           a vector store failed
 │   └── DimensionMismatch    a vector of another length than the index holds
 ├── EmbeddingError       an embedder failed or returned something unusable
+├── CompressionError     the model of a compressor failed
 └── LimitError           a call was not admitted
     ├── LimitExceeded        its turn would come after the timeout, or the queue is full
     └── RequestTooLarge      it is larger than the limit and could never be admitted
@@ -54,6 +55,10 @@ class DimensionMismatch(StoreError):
 
 class EmbeddingError(DispatchError):
     """A text could not be embedded; the cause is chained."""
+
+
+class CompressionError(DispatchError):
+    """A prompt could not be compressed; the cause is chained."""
 
 
 class LimitError(DispatchError):

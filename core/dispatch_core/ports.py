@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from dispatch_core.messages import Compressed, Message
 from dispatch_core.types import Cost, Entry, Feedback, Fit, Match, Matrix, Memory, Usage, Vector
 
 
@@ -154,3 +155,22 @@ class Limiter(Protocol):
     def observe(self, feedback: Feedback, reservation: Reservation | None = None) -> None:
         """Learn from a response of the provider. What a refused call had reserved is given back."""
         ...
+
+
+@runtime_checkable
+class Compressor(Protocol):
+    """Makes a conversation shorter before it is sent. It is asked after the lookup in the cache, whose key is that of
+    the whole conversation, and before tokens are reserved.
+
+    What it does not understand stays as it is: no content raises an error. `EmbeddingError` if it needs an embedder
+    that fails.
+    """
+
+    def compress(self, messages: Sequence[Message], budget: int | None = None) -> Compressed:
+        """Aim at ``budget`` tokens for all messages together; None leaves the aim to the compressor's own settings.
+
+        What may not be touched (system prompt, question) stays, even if it is larger than the budget.
+        """
+        ...
+
+    async def acompress(self, messages: Sequence[Message], budget: int | None = None) -> Compressed: ...

@@ -1,0 +1,1 @@
+"""What compressing a prompt saves, and what it loses."""
