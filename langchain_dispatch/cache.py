@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel, LanguageModelInput
+from langchain_core.messages import BaseMessage
 
 from dispatch_core import (
     Consensus,
@@ -34,7 +35,7 @@ from langchain_dispatch.call import Call
 from langchain_dispatch.embedder import as_embedder
 from langchain_dispatch.exchange import Exchange
 from langchain_dispatch.observer import observer
-from langchain_dispatch.query import call_of, query_of
+from langchain_dispatch.query import call_of, query_of, query_of_messages
 from langchain_dispatch.shape import NO_SHAPE, Shape
 from langchain_dispatch.shared import Shared
 from langchain_dispatch.turns import messages_of
@@ -170,9 +171,10 @@ class SemanticCache(Shared, BaseCache):
     async def aclose(self) -> None:
         await self.dispatcher.aclose()
 
-    def exchange(self, prompt: str, llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
+    def exchange(self, question: str | list[BaseMessage], llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
         """A question through this cache, for one who says at any rate how it ended."""
-        return Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace, shape), shape)
+        read: Any = query_of if isinstance(question, str) else query_of_messages
+        return Exchange(self.dispatcher, read(question, llm_string, self.namespace, shape), shape)
 
     def _lookup(self, prompt: str, llm_string: str) -> Flow[RETURN_VAL_TYPE | None]:
         exchange, call = self._announced(prompt, llm_string)

@@ -21,10 +21,13 @@ from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
 from dispatch_core.flight import waiting_for_others
 from langchain_dispatch import streams
+from langchain_dispatch.answers import Answer
 from langchain_dispatch.call import Call
+from langchain_dispatch.events import caching
+from langchain_dispatch.exchange import Exchange
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
-from langchain_dispatch.replay import replay
+from langchain_dispatch.replay import atold, replay, replaying, told, unheard
 from langchain_dispatch.retries import RetryPolicy, retried
 
 M = TypeVar("M", bound=BaseChatModel | BaseLLM)
@@ -136,15 +139,18 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        def plain(model: BaseChatModel) -> Any:
-            return _plain(model).stream(input, config, stop=stop, **kwargs)
+        model, size = _limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
 
-        model = _limited(cast("BaseChatModel", self), config)
-        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=False)
-        if exchange is None:
-            yield from plain(model)
-        else:
-            yield from streams.stream(exchange, model, plain, self.dispatched.stream_chunk)
+        def live() -> Iterator[AIMessageChunk]:
+            return _plain(model).stream(input, config, stop=stop, **kwargs)  # type: ignore[no-any-return]
+
+        def again(answer: Answer) -> Iterator[AIMessageChunk]:
+            if unheard(model, config):
+                return told(answer, config, size)
+            return _plain(replaying(model, answer, size)).stream(input, config, stop=stop, **kwargs)  # type: ignore[no-any-return]
+
+        exchange = _exchange(model, input, stop, kwargs, asynchronous=False)
+        yield from live() if exchange is None else streams.stream(exchange, live, again)
 
     async def astream(
         self,
@@ -154,16 +160,33 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        def plain(model: BaseChatModel) -> Any:
+        model, size = _limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
+
+        def live() -> Any:
             return _plain(model).astream(input, config, stop=stop, **kwargs)
 
-        model = _limited(cast("BaseChatModel", self), config)
-        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=True)
-        size = self.dispatched.stream_chunk
-        cached: Any = plain(model) if exchange is None else streams.astream(exchange, model, plain, size)
+        def again(answer: Answer) -> Any:
+            if unheard(model, config):
+                return atold(answer, config, size)
+            return _plain(replaying(model, answer, size)).astream(input, config, stop=stop, **kwargs)
+
+        exchange = _exchange(model, input, stop, kwargs, asynchronous=True)
+        cached: Any = live() if exchange is None else streams.astream(exchange, live, again)
         async with aclosing(cached) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def stream_events(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, version: Any = "v2", **kwargs: Any
+    ) -> Any:
+        model = _of_events(cast("BaseChatModel", self), version, input, config, kwargs)
+        return _plain(model).stream_events(input, config, version=version, **kwargs)
+
+    def astream_events(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, version: Any = "v2", **kwargs: Any
+    ) -> Any:
+        model = _of_events(cast("BaseChatModel", self), version, input, config, kwargs)
+        return _plain(model).astream_events(input, config, version=version, **kwargs)
 
     def _generate_with_cache(
         self,
@@ -209,6 +232,25 @@ class _Dispatched:
 def _plain(model: BaseChatModel) -> Any:
     """The model with its own methods: ours would be found again by name."""
     return super(_Dispatched, model)
+
+
+def _exchange(
+    model: BaseChatModel, question: Any, stop: list[str] | None, kwargs: dict[str, Any], *, asynchronous: bool
+) -> Exchange | None:
+    """None where LangChain does not stream: that is an invoke, with its own lookup."""
+    if not model._should_stream(async_api=asynchronous, **{**kwargs, "stream": True}):
+        return None
+    return streams.exchange_of(model, question, stop, kwargs)
+
+
+def _of_events(model: Any, version: str, question: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Any:
+    """The model that LangChain asks for events: those of earlier versions are made of its ``astream``."""
+    if version != "v3":
+        return model
+    limited = _limited(model, config)
+    arguments = {name: value for name, value in kwargs.items() if name != "stop"}
+    exchange = streams.exchange_of(limited, question, kwargs.get("stop"), arguments)
+    return caching(limited, exchange, model.dispatched.stream_chunk)
 
 
 def _limited(model: BaseChatModel, config: RunnableConfig | None) -> BaseChatModel:

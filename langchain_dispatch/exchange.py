@@ -36,8 +36,8 @@ class Exchange:
     def open(self) -> bool:
         return self._ticket is not None
 
-    def begin(self) -> Flow[Answer | None]:
-        """The answer of the cache; None if the model must be asked."""
+    def begin(self, *, whole: bool = True) -> Flow[Answer | None]:
+        """The answer of the cache, ``whole`` or yet to be made; None if the model must be asked."""
         dispatcher, query = self._dispatcher, self._query
         if query is None:
             dispatcher.bypassed()
@@ -46,7 +46,7 @@ class Exchange:
         if isinstance(got, Ticket):
             self._ticket = got
             return None
-        self.found = replayed(got, self._shape)
+        self.found = replayed(got, self._shape, whole=whole)
         if self.found is None:
             # Another version of this package wrote it.
             yield from step(dispatcher.discard, dispatcher.adiscard, got)
