@@ -115,6 +115,7 @@ class SemanticCache(Shared, BaseCache):
         self._observer = observer()
         self._looked_up: OrderedDict[str, Exchange] = OrderedDict()
         self._lock = threading.Lock()
+        self._refused: set[str] = set()
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         return run(self._lookup(prompt, llm_string))
@@ -174,12 +175,15 @@ class SemanticCache(Shared, BaseCache):
     def exchange(self, question: str | list[BaseMessage], llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
         """A question through this cache, for one who says at any rate how it ended."""
         read: Any = query_of if isinstance(question, str) else query_of_messages
-        return Exchange(self.dispatcher, read(question, llm_string, self.namespace, shape), shape)
+        return Exchange(
+            self.dispatcher, read(question, llm_string, self.namespace, shape), shape, refused=self._refused
+        )
 
     def _lookup(self, prompt: str, llm_string: str) -> Flow[RETURN_VAL_TYPE | None]:
         exchange, call = self._announced(prompt, llm_string)
         answer = yield from exchange.begin()
         if answer is not None:
+            self._observer.parsers.answered(answer.generations, exchange)
             return answer.generations
         if call is None:
             self._keep(exchange, digest(prompt, llm_string))
@@ -193,7 +197,7 @@ class SemanticCache(Shared, BaseCache):
         call = None if messages is None else self._observer.asking(messages)
         if call is None:
             query = query_of(prompt, llm_string, self.namespace)
-            return Exchange(self.dispatcher, query, alone=True), None
+            return Exchange(self.dispatcher, query, refused=self._refused, alone=True), None
         exchange = call.exchange = self.exchange(prompt, llm_string, call.shape())
         call.key = digest(prompt, llm_string)
         return exchange, call
@@ -202,12 +206,14 @@ class SemanticCache(Shared, BaseCache):
         key = digest(prompt, llm_string)
         call = self._observer.answered(key)
         if call is not None and call.exchange is not None:
+            self._observer.parsers.answered(generations, call.exchange)
             yield from call.exchange.finish(generations, call.chunks)
             return
         with self._lock:
             exchange = self._looked_up.pop(key, None)
         if exchange is None:
-            exchange = Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace))
+            exchange = self.exchange(prompt, llm_string)
+        self._observer.parsers.answered(generations, exchange)
         yield from exchange.finish(generations)
 
     def _keep(self, exchange: Exchange, key: str) -> None:

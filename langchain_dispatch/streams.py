@@ -21,6 +21,7 @@ from langchain_dispatch.answers import Answer
 from langchain_dispatch.cache import SemanticCache
 from langchain_dispatch.endings import broken_off
 from langchain_dispatch.exchange import Exchange
+from langchain_dispatch.observer import observer
 from langchain_dispatch.pieces import merged
 from langchain_dispatch.shape import shape_of, split_format
 
@@ -55,7 +56,7 @@ def _cache_of(model: BaseChatModel) -> SemanticCache | None:
 def stream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False) -> Iterator[Any]:
     heard: list[Any] = []
     try:
-        answer = run(exchange.begin(whole=False))
+        answer = run(_begun(exchange))
         if answer is None:
             with closing(live()) as chunks:
                 for chunk in chunks:
@@ -75,7 +76,7 @@ def stream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False
 async def astream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False) -> AsyncIterator[Any]:
     heard: list[Any] = []
     try:
-        answer = await arun(exchange.begin(whole=False))
+        answer = await arun(_begun(exchange))
         if answer is None:
             async with aclosing(live()) as chunks:
                 async for chunk in chunks:
@@ -94,6 +95,13 @@ async def astream(exchange: Exchange, live: Live, again: Again, *, blocks: bool 
                 yield chunk
 
 
+def _begun(exchange: Exchange) -> Flow[Answer | None]:
+    answer = yield from exchange.begin(whole=False)
+    if answer is not None:
+        observer().parsers.replayed(answer, exchange)
+    return answer
+
+
 def _finish(exchange: Exchange, heard: list[Any], blocks: bool) -> Flow[None]:
     """Store what was read to its end, unless it ended too soon; as ``blocks`` of content, if the model's answers are
     such and its chunks are not yet."""
@@ -105,6 +113,7 @@ def _finish(exchange: Exchange, heard: list[Any], blocks: bool) -> Flow[None]:
         yield from exchange.reject()
         return
     message = message_chunk_to_message(whole)
+    observer().parsers.answered(message, exchange)
     if blocks:
         metadata = {**message.response_metadata, "output_version": "v1"}
         message = message.model_copy(update={"content": message.content_blocks, "response_metadata": metadata})
