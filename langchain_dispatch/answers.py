@@ -71,6 +71,11 @@ def encode(generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] =
         return None
 
 
+def as_text(generations: Sequence[Generation]) -> list[Generation]:
+    """Answers as the model itself says them, to whom who listened to newer events made blocks of their text."""
+    return [_as_text(generation) for generation in generations]
+
+
 def usage_of(generations: Sequence[Generation]) -> Usage | None:
     """The tokens that the provider reported with a chat answer, or None."""
     for generation in generations:
@@ -172,6 +177,26 @@ def _renewed(fields: Mapping[str, Any], ids: dict[str, str], note: Mapping[str, 
         kwargs = update.get("additional_kwargs", fields["additional_kwargs"])
         update["additional_kwargs"] = {**kwargs, "parsed": shape.restored(kwargs["parsed"])}
     return update
+
+
+def _as_text(generation: Generation) -> Generation:
+    message = getattr(generation, "message", None)
+    blocks = getattr(message, "content", None)
+    if message is None or not isinstance(blocks, list) or message.response_metadata.get("output_version") != "v1":
+        return generation
+    if not all(isinstance(block, dict) and _is_text(block) for block in blocks):
+        return generation
+    metadata = {name: value for name, value in message.response_metadata.items() if name != "output_version"}
+    text = "".join(block.get("text", "") for block in blocks)
+    return ChatGeneration(
+        message=message.model_copy(update={"content": text, "response_metadata": metadata}),
+        generation_info=generation.generation_info,
+    )
+
+
+def _is_text(block: Mapping[str, Any]) -> bool:
+    """Or a tool call, which the message has besides."""
+    return block.get("type") == "tool_call" or (set(block) <= {"type", "text", "index"} and "text" in block)
 
 
 def _complete(generation: Generation) -> bool:

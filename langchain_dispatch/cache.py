@@ -31,6 +31,7 @@ from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.errors import ConfigError
 from dispatch_core.keys import digest
 from dispatch_core.stores import Index
+from langchain_dispatch.answers import as_text
 from langchain_dispatch.call import Call
 from langchain_dispatch.embedder import as_embedder
 from langchain_dispatch.exchange import Exchange
@@ -204,6 +205,8 @@ class SemanticCache(Shared, BaseCache):
 
     def _update(self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE) -> Flow[None]:
         key = digest(prompt, llm_string)
+        if "output_version" not in llm_string:
+            generations = as_text(generations)
         call = self._observer.answered(key)
         if call is not None and call.exchange is not None:
             self._observer.parsers.answered(generations, call.exchange)

@@ -23,7 +23,6 @@ from langchain_dispatch import streams
 from langchain_dispatch.answers import Answer
 from langchain_dispatch.call import Call
 from langchain_dispatch.events import caching
-from langchain_dispatch.exchange import Exchange
 from langchain_dispatch.given import is_configurable, limited
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
@@ -45,9 +44,9 @@ def dispatch(
     ``rate_limiter``, and where a stale answer is at hand it is given instead of the provider's error.
 
     The result is an instance of the model's own class: ``bind_tools``, ``with_structured_output``, serialisation
-    and tracing are the model's. What is not given stays as the model has it. A stream is cached by a
-    `SemanticCache`, its own or the global one, under the entry of ``invoke``, once it was read to its end; it is
-    replayed in the chunks in which it came, or in chunks of ``stream_chunk`` characters.
+    and tracing are the model's. What is not given stays as the model has it. A stream is cached
+    by the model's cache or the global one, under the entry of ``invoke``, once it was read to its end. It is replayed
+    in chunks of ``stream_chunk`` characters; else in those in which it came, of which only a `SemanticCache` knows.
 
     The limiter of a config is found wherever LangChain leaves it: after ``bind_tools``, and on a chain, a function or
     an agent around the model; one that comes from around takes the place of no limiter that the model has.
@@ -239,7 +238,7 @@ def _plain(model: BaseChatModel) -> Any:
 
 def _exchange(
     model: BaseChatModel, question: Any, stop: list[str] | None, kwargs: dict[str, Any], *, asynchronous: bool
-) -> Exchange | None:
+) -> streams.AnyExchange | None:
     """None where LangChain does not stream: that is an invoke, with its own lookup."""
     if not model._should_stream(async_api=asynchronous, **{**kwargs, "stream": True}):
         return None

@@ -17,14 +17,13 @@ from langchain_core.outputs import ChatGenerationChunk
 from dispatch_core.flight import asking_for, task_id
 from langchain_dispatch import streams
 from langchain_dispatch.answers import Answer
-from langchain_dispatch.exchange import Exchange
 from langchain_dispatch.observer import observer
 from langchain_dispatch.replay import replay
 
 M = TypeVar("M", bound=BaseChatModel)
 
 
-def caching(model: M, exchange: Exchange | None, size: int | None) -> M:
+def caching(model: M, exchange: streams.AnyExchange | None, size: int | None) -> M:
     """A view of the model for one call; without an exchange it only waits for the limiter."""
     blocks, caller = model.output_version == "v1", task_id()
 

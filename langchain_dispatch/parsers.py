@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from langchain_dispatch.answers import Answer
 from langchain_dispatch.exchange import Exchange
+from langchain_dispatch.foreign import ForeignExchange
 
 _REMEMBERED = 512
 
@@ -27,17 +28,17 @@ class Parsers:
     atomic: no lock."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[str, Exchange] = OrderedDict()
+        self._answers: OrderedDict[str, Exchange | ForeignExchange] = OrderedDict()
         self._given: OrderedDict[UUID, BaseMessage] = OrderedDict()
 
-    def answered(self, answer: BaseMessage | Sequence[Generation], exchange: Exchange) -> None:
+    def answered(self, answer: BaseMessage | Sequence[Generation], exchange: Exchange | ForeignExchange) -> None:
         messages = [answer] if isinstance(answer, BaseMessage) else [getattr(one, "message", None) for one in answer]
         for message in messages:
             id = None if message is None else _id(message)
             if id is not None:
                 _keep(self._answers, id, exchange)
 
-    def replayed(self, answer: Answer, exchange: Exchange) -> None:
+    def replayed(self, answer: Answer, exchange: Exchange | ForeignExchange) -> None:
         hit = answer.note.get("hit_id")
         if hit:
             _keep(self._answers, hit, exchange)

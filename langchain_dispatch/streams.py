@@ -21,10 +21,13 @@ from langchain_dispatch.answers import Answer
 from langchain_dispatch.cache import SemanticCache
 from langchain_dispatch.endings import broken_off
 from langchain_dispatch.exchange import Exchange
+from langchain_dispatch.foreign import ForeignExchange
 from langchain_dispatch.observer import observer
 from langchain_dispatch.pieces import merged
+from langchain_dispatch.query import prompt_of
 from langchain_dispatch.shape import shape_of, split_format
 
+AnyExchange: TypeAlias = Exchange | ForeignExchange
 Live: TypeAlias = Callable[[], Any]
 """The stream of the model itself: of messages, or of generations that hold them."""
 Again: TypeAlias = Callable[[Answer], Any]
@@ -33,27 +36,28 @@ Again: TypeAlias = Callable[[Answer], Any]
 
 def exchange_of(
     model: BaseChatModel, question: LanguageModelInput, stop: list[str] | None, arguments: dict[str, Any]
-) -> Exchange | None:
+) -> AnyExchange | None:
     """The question of a stream under the key that ``invoke`` would use: one entry serves both. None without a
-    semantic cache."""
+    cache."""
     cache = _cache_of(model)
     if cache is None:
         return None
     given, format = split_format(arguments)
     messages = _normalize_messages(model._convert_input(question).to_messages())
     llm_string = model._get_llm_string(stop=stop, **given)
+    if not isinstance(cache, SemanticCache):
+        return ForeignExchange(cache, prompt_of(messages), llm_string)
     return cache.exchange(messages, llm_string, shape_of(given, format))
 
 
-def _cache_of(model: BaseChatModel) -> SemanticCache | None:
+def _cache_of(model: BaseChatModel) -> BaseCache | None:
     """The cache that this model's calls look into, as LangChain chooses it."""
     if model.cache is False:
         return None
-    cache = model.cache if isinstance(model.cache, BaseCache) else get_llm_cache()
-    return cache if isinstance(cache, SemanticCache) else None
+    return model.cache if isinstance(model.cache, BaseCache) else get_llm_cache()
 
 
-def stream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False) -> Iterator[Any]:
+def stream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bool = False) -> Iterator[Any]:
     heard: list[Any] = []
     try:
         answer = run(_begun(exchange))
@@ -73,7 +77,7 @@ def stream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False
         yield from again(answer)
 
 
-async def astream(exchange: Exchange, live: Live, again: Again, *, blocks: bool = False) -> AsyncIterator[Any]:
+async def astream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bool = False) -> AsyncIterator[Any]:
     heard: list[Any] = []
     try:
         answer = await arun(_begun(exchange))
@@ -95,14 +99,14 @@ async def astream(exchange: Exchange, live: Live, again: Again, *, blocks: bool 
                 yield chunk
 
 
-def _begun(exchange: Exchange) -> Flow[Answer | None]:
+def _begun(exchange: AnyExchange) -> Flow[Answer | None]:
     answer = yield from exchange.begin(whole=False)
     if answer is not None:
         observer().parsers.replayed(answer, exchange)
     return answer
 
 
-def _finish(exchange: Exchange, heard: list[Any], blocks: bool) -> Flow[None]:
+def _finish(exchange: AnyExchange, heard: list[Any], blocks: bool) -> Flow[None]:
     """Store what was read to its end, unless it ended too soon; as ``blocks`` of content, if the model's answers are
     such and its chunks are not yet."""
     chunks = [_message(chunk) for chunk in heard]
