@@ -234,7 +234,16 @@ class SemanticRedisCache(SemanticCache):
     ``async_redis_client``. ``index`` says how the server is searched: ``"redisearch"`` by RediSearch's index,
     ``"vectorset"`` by the vector sets of any Redis ≥ 8.0, ``"near"`` exactly and in process, with any Redis ≥ 6 or
     Valkey; ``"auto"`` takes the first of these that the server can do, and asks it at the first use. An unreachable
-    server makes misses, not errors, unless ``on_error="raise"``.
+    server makes misses, not errors, unless ``on_error="raise"``:
+
+    >>> from langchain_core.language_models import FakeListChatModel
+    >>> from dispatch_core import HashingEmbedder
+    >>> cache = SemanticRedisCache("redis://localhost:1", embedder=HashingEmbedder())
+    >>> FakeListChatModel(responses=["hello"], cache=cache).invoke("How do I greet a cat?").content
+    'hello'
+    >>> cache.close()
+    >>> cache.stats().failures > 0
+    True
     """
 
     def __init__(

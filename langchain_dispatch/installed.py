@@ -61,7 +61,11 @@ def uninstall() -> None:
     """LangChain's own methods again; models that ``with_config`` limited stay so, those in functions and agents do
     not. Does nothing if it is not installed.
 
+    >>> from langchain_core.language_models import FakeListChatModel
+    >>> install()
     >>> uninstall()
+    >>> FakeListChatModel(responses=["hello"]).invoke("How do I greet a cat?").content
+    'hello'
     """
     with _changing:
         _active.clear()
