@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.load import Serializable, dumps, load
@@ -28,18 +28,28 @@ _ESCAPED = b"__lc_escaped__"
 """How LangChain marks what looks like an object of its own and is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """An answer from the cache, marked as such, with ids of its own, and without tokens that were not spent.
 
-    ``pieces`` are the chunks in which it was once streamed, none if it never was; ``ids`` the new ids of its tool
-    calls by the old ones, ``note`` what it says of itself.
+    ``fields`` are those of its first message; ``pieces`` the chunks in which it was once streamed, none if it never
+    was; ``ids`` the new ids of its tool calls by the old ones, ``note`` what it says of itself.
     """
 
-    generations: list[Generation]
-    pieces: tuple[Piece, ...] = ()
-    ids: Mapping[str, str] = field(default_factory=dict)
-    note: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any]
+    pieces: Sequence[Piece]
+    ids: Mapping[str, str]
+    note: Mapping[str, Any]
+    make: Callable[[], list[Generation]]
+    made: list[Generation] | None = None
+
+    @property
+    def generations(self) -> list[Generation]:
+        """Made when they are asked for: a stream does without. Objects of this answer alone, for LangChain writes
+        into them."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
 
 
 def encode(generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] = ()) -> bytes | None:
@@ -61,17 +71,9 @@ def encode(generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] =
         return None
 
 
-def decode(payload: bytes) -> tuple[list[Generation], tuple[Piece, ...]]:
-    """The generations, fresh objects at every call, for LangChain writes into them; and the pieces."""
-    stored: Any = json.loads(payload)
-    pieces: list[Piece] = []
-    if isinstance(stored, dict):
-        stored, pieces = stored.get("generations"), stored.get("pieces") or []
-    simple = payload.count(b'"lc":') == _objects(stored) and _ESCAPED not in payload
-    generations = [_object(item) for item in stored] if simple else load(stored, allowed_objects=_CLASSES)
-    if not isinstance(generations, list) or not all(isinstance(item, Generation) for item in generations):
-        raise ValueError("not a list of generations")
-    return generations, tuple(pieces)
+def as_text(generations: Sequence[Generation]) -> list[Generation]:
+    """Answers as the model itself says them, to whom who listened to newer events made blocks of their text."""
+    return [_as_text(generation) for generation in generations]
 
 
 def usage_of(generations: Sequence[Generation]) -> Usage | None:
@@ -83,22 +85,53 @@ def usage_of(generations: Sequence[Generation]) -> Usage | None:
     return None
 
 
-def replayed(match: Match, shape: Shape = NO_SHAPE) -> Answer | None:
+def replayed(match: Match, shape: Shape = NO_SHAPE, *, whole: bool = True) -> Answer | None:
     """The answer of a hit; None if the entry cannot be read: written by another version, or not by us at all.
 
     An old message id would replace the earlier turn in a checkpointed thread; old tool-call ids would collide there.
+    With ``whole`` the generations are made at once.
     """
     try:
-        generations, pieces = decode(match.entry.payload)
+        answer = _read(match, shape)
+        if whole and not answer.generations:
+            return None
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
         return None
-    note = match.note()
+    return answer
+
+
+def _read(match: Match, shape: Shape) -> Answer:
+    payload, note = match.entry.payload, match.note()
+    stored: Any = json.loads(payload)
+    pieces: list[Piece] = []
+    if isinstance(stored, dict):
+        stored, pieces = stored.get("generations"), stored.get("pieces") or []
     ids: dict[str, str] = {}
+    if payload.count(b'"lc":') != _objects(stored) or _ESCAPED in payload:
+        return _loaded(stored, pieces, note, shape)
+    for node in stored:
+        if "message" in node["kwargs"]:
+            told = node["kwargs"]["message"]["kwargs"]
+            told.update(_renewed(told, ids, note, shape))
+    first = stored[0]["kwargs"]
+    fields = first["message"]["kwargs"] if "message" in first else {"content": first["text"]}
+    if not isinstance(fields["content"], str | list):
+        raise ValueError("not a message")
+    return Answer(fields, pieces, ids, note, lambda: [_object(node) for node in stored])
+
+
+def _loaded(stored: Any, pieces: list[Piece], note: Mapping[str, Any], shape: Shape) -> Answer:
+    """Of what holds objects within objects."""
+    generations, ids = load(stored, allowed_objects=_CLASSES), dict[str, str]()
+    if not isinstance(generations, list) or not all(isinstance(item, Generation) for item in generations):
+        raise ValueError("not a list of generations")
     for generation in generations:
-        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
-            ids |= _fresh_ids(generation.message)
-            generation.message = _reissued(generation.message, ids, note, shape)
-    return Answer(generations, pieces, ids, note)
+        if isinstance(generation, ChatGeneration):
+            update = _renewed(vars(generation.message), ids, note, shape)
+            generation.message = generation.message.model_copy(update=update)
+    first = getattr(generations[0], "message", None)
+    fields = {"content": generations[0].text} if first is None else vars(first)
+    return Answer(fields, pieces, ids, note, lambda: generations)
 
 
 def with_ids(value: Any, fresh: Mapping[str, str]) -> Any:
@@ -118,11 +151,6 @@ def unspent(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in _SPENT}
 
 
-def _fresh_ids(message: AIMessage) -> dict[str, str]:
-    calls = [*message.tool_calls, *message.invalid_tool_calls]
-    return {call["id"]: _alike(call["id"]) for call in calls if call["id"]}
-
-
 def _alike(id: str) -> str:
     """A new id of the same form: some providers refuse the ids of others."""
     head, mark, tail = id.rpartition("_")
@@ -131,20 +159,44 @@ def _alike(id: str) -> str:
     return f"{head}{mark}{random[:length]}"
 
 
-def _reissued(message: AIMessage, ids: Mapping[str, str], note: Mapping[str, Any], shape: Shape) -> AIMessage:
+def _renewed(fields: Mapping[str, Any], ids: dict[str, str], note: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    """What is other in a message than it was stored; the ids of its tool calls are added to ``ids``."""
+    calls = [*fields.get("tool_calls", ()), *fields.get("invalid_tool_calls", ())]
+    ids.update({call["id"]: _alike(call["id"]) for call in calls if call["id"]})
     update: dict[str, Any] = {
         "id": f"run-{uuid.uuid4()}",
-        "response_metadata": {**unspent(message.response_metadata), "dispatch": dict(note)},
+        "response_metadata": {**unspent(fields.get("response_metadata", {})), "dispatch": dict(note)},
     }
-    if message.usage_metadata:
+    if fields.get("usage_metadata"):
         update["usage_metadata"] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     if ids:
         for name in ("tool_calls", "invalid_tool_calls", "additional_kwargs", "content"):
-            update[name] = with_ids(getattr(message, name), ids)
-    if "parsed" in message.additional_kwargs:
-        kwargs = update.get("additional_kwargs", message.additional_kwargs)
+            if name in fields:
+                update[name] = with_ids(fields[name], ids)
+    if "parsed" in fields.get("additional_kwargs", {}):
+        kwargs = update.get("additional_kwargs", fields["additional_kwargs"])
         update["additional_kwargs"] = {**kwargs, "parsed": shape.restored(kwargs["parsed"])}
-    return message.model_copy(update=update)
+    return update
+
+
+def _as_text(generation: Generation) -> Generation:
+    message = getattr(generation, "message", None)
+    blocks = getattr(message, "content", None)
+    if message is None or not isinstance(blocks, list) or message.response_metadata.get("output_version") != "v1":
+        return generation
+    if not all(isinstance(block, dict) and _is_text(block) for block in blocks):
+        return generation
+    metadata = {name: value for name, value in message.response_metadata.items() if name != "output_version"}
+    text = "".join(block.get("text", "") for block in blocks)
+    return ChatGeneration(
+        message=message.model_copy(update={"content": text, "response_metadata": metadata}),
+        generation_info=generation.generation_info,
+    )
+
+
+def _is_text(block: Mapping[str, Any]) -> bool:
+    """Or a tool call, which the message has besides."""
+    return block.get("type") == "tool_call" or (set(block) <= {"type", "text", "index"} and "text" in block)
 
 
 def _complete(generation: Generation) -> bool:
@@ -174,13 +226,16 @@ def _objects(stored: Any) -> int:
     return sum(2 if "message" in item.get("kwargs", ()) else 1 for item in stored)
 
 
-def _object(node: Mapping[str, Any]) -> Any:
+def _object(node: dict[str, Any]) -> Any:
     """What `load` makes of it, a few times faster: nothing in it is an object but generations and their messages."""
-    kind = _BY_NAME[node["id"][-1]] if node["lc"] == 1 and node["type"] == "constructor" else None
-    if kind is None:
-        raise ValueError("not an object")
-    fields = node["kwargs"]
+    kind, fields = _kind(node), node["kwargs"]
     return kind(**({**fields, "message": _object(fields["message"])} if "message" in fields else fields))
+
+
+def _kind(node: Mapping[str, Any]) -> type[Any]:
+    if node["lc"] != 1 or node["type"] != "constructor":
+        raise ValueError("not an object")
+    return _BY_NAME[node["id"][-1]]
 
 
 def _holds_unknown(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel, LanguageModelInput
+from langchain_core.messages import BaseMessage
 
 from dispatch_core import (
     Consensus,
@@ -30,11 +31,12 @@ from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.errors import ConfigError
 from dispatch_core.keys import digest
 from dispatch_core.stores import Index
+from langchain_dispatch.answers import as_text
 from langchain_dispatch.call import Call
 from langchain_dispatch.embedder import as_embedder
 from langchain_dispatch.exchange import Exchange
 from langchain_dispatch.observer import observer
-from langchain_dispatch.query import call_of, query_of
+from langchain_dispatch.query import call_of, query_of, query_of_messages
 from langchain_dispatch.shape import NO_SHAPE, Shape
 from langchain_dispatch.shared import Shared
 from langchain_dispatch.turns import messages_of
@@ -114,6 +116,7 @@ class SemanticCache(Shared, BaseCache):
         self._observer = observer()
         self._looked_up: OrderedDict[str, Exchange] = OrderedDict()
         self._lock = threading.Lock()
+        self._refused: set[str] = set()
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         return run(self._lookup(prompt, llm_string))
@@ -170,14 +173,18 @@ class SemanticCache(Shared, BaseCache):
     async def aclose(self) -> None:
         await self.dispatcher.aclose()
 
-    def exchange(self, prompt: str, llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
+    def exchange(self, question: str | list[BaseMessage], llm_string: str, shape: Shape = NO_SHAPE) -> Exchange:
         """A question through this cache, for one who says at any rate how it ended."""
-        return Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace, shape), shape)
+        read: Any = query_of if isinstance(question, str) else query_of_messages
+        return Exchange(
+            self.dispatcher, read(question, llm_string, self.namespace, shape), shape, refused=self._refused
+        )
 
     def _lookup(self, prompt: str, llm_string: str) -> Flow[RETURN_VAL_TYPE | None]:
         exchange, call = self._announced(prompt, llm_string)
         answer = yield from exchange.begin()
         if answer is not None:
+            self._observer.parsers.answered(answer.generations, exchange)
             return answer.generations
         if call is None:
             self._keep(exchange, digest(prompt, llm_string))
@@ -191,21 +198,25 @@ class SemanticCache(Shared, BaseCache):
         call = None if messages is None else self._observer.asking(messages)
         if call is None:
             query = query_of(prompt, llm_string, self.namespace)
-            return Exchange(self.dispatcher, query, alone=True), None
+            return Exchange(self.dispatcher, query, refused=self._refused, alone=True), None
         exchange = call.exchange = self.exchange(prompt, llm_string, call.shape())
         call.key = digest(prompt, llm_string)
         return exchange, call
 
     def _update(self, prompt: str, llm_string: str, generations: RETURN_VAL_TYPE) -> Flow[None]:
         key = digest(prompt, llm_string)
+        if "output_version" not in llm_string:
+            generations = as_text(generations)
         call = self._observer.answered(key)
         if call is not None and call.exchange is not None:
+            self._observer.parsers.answered(generations, call.exchange)
             yield from call.exchange.finish(generations, call.chunks)
             return
         with self._lock:
             exchange = self._looked_up.pop(key, None)
         if exchange is None:
-            exchange = Exchange(self.dispatcher, query_of(prompt, llm_string, self.namespace))
+            exchange = self.exchange(prompt, llm_string)
+        self._observer.parsers.answered(generations, exchange)
         yield from exchange.finish(generations)
 
     def _keep(self, exchange: Exchange, key: str) -> None:
@@ -223,7 +234,16 @@ class SemanticRedisCache(SemanticCache):
     ``async_redis_client``. ``index`` says how the server is searched: ``"redisearch"`` by RediSearch's index,
     ``"vectorset"`` by the vector sets of any Redis ≥ 8.0, ``"near"`` in process, with any Redis ≥ 6 or Valkey;
     ``"auto"`` asks the server at the first use, and keeps to what is in use (`RedisAutoStore`). An unreachable server
-    makes misses, not errors, unless ``on_error="raise"``.
+    makes misses, not errors, unless ``on_error="raise"``:
+
+    >>> from langchain_core.language_models import FakeListChatModel
+    >>> from dispatch_core import HashingEmbedder
+    >>> cache = SemanticRedisCache("redis://localhost:1", embedder=HashingEmbedder())
+    >>> FakeListChatModel(responses=["hello"], cache=cache).invoke("How do I greet a cat?").content
+    'hello'
+    >>> cache.close()
+    >>> cache.stats().failures > 0
+    True
     """
 
     def __init__(

@@ -15,19 +15,21 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
 from dispatch_core.flight import waiting_for_others
 from langchain_dispatch import streams
+from langchain_dispatch.answers import Answer
 from langchain_dispatch.call import Call
+from langchain_dispatch.events import caching
+from langchain_dispatch.given import is_configurable, limited
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
-from langchain_dispatch.replay import replay
+from langchain_dispatch.replay import atold, replay, replaying, told, unheard
 from langchain_dispatch.retries import RetryPolicy, retried
 
-M = TypeVar("M", bound=BaseChatModel | BaseLLM)
+M = TypeVar("M", bound=Runnable[Any, Any])
 
 
 def dispatch(
@@ -42,19 +44,19 @@ def dispatch(
     ``rate_limiter``, and where a stale answer is at hand it is given instead of the provider's error.
 
     The result is an instance of the model's own class: ``bind_tools``, ``with_structured_output``, serialisation
-    and tracing are the model's. What is not given stays as the model has it. A stream is cached by a
-    `SemanticCache`, its own or the global one, under the entry of ``invoke``, once it was read to its end; it is
-    replayed in the chunks in which it came, or in chunks of ``stream_chunk`` characters. ``stream_events`` of
-    version 3 goes past the cache.
+    and tracing are the model's. What is not given stays as the model has it. A stream is cached
+    by the model's cache or the global one, under the entry of ``invoke``, once it was read to its end. It is replayed
+    in chunks of ``stream_chunk`` characters; else in those in which it came, of which only a `SemanticCache` knows.
 
-    The limiter of a config is found wherever LangChain leaves it: after ``bind_tools``, and on a chain or an agent
-    around the model. Within an agent or a function it takes the place of no limiter that a model has.
+    The limiter of a config is found wherever LangChain leaves it: after ``bind_tools``, and on a chain, a function or
+    an agent around the model; one that comes from around takes the place of no limiter that the model has.
 
     With ``retries`` a failed call is made again, each attempt with a reservation of its own; set ``max_retries=0`` on
     the model then, for an SDK's own retries ask no limiter.
 
-    A completion model (`BaseLLM`) gets the cache, for its ``invoke``. Raises TypeError for a limiter of a completion
-    model, which LangChain would ignore, for retries of one, and for anything that is no model.
+    What ``init_chat_model()`` leaves to be chosen by a config is dispatched when it is chosen, and each model has
+    answers of its own. A completion model (`BaseLLM`) gets the cache, for its ``invoke``. Raises TypeError for a
+    limiter of a completion model, which LangChain would ignore, for retries of one, and for what is no model.
 
     >>> from langchain_core.language_models import FakeListChatModel
     >>> from dispatch_core import HashingEmbedder
@@ -74,15 +76,18 @@ def dispatch(
         if retries is not None:
             raise TypeError(f"retries are for chat models, not for a completion model such as {type(model).__name__}")
         return model if cache is None else model.model_copy(update={"cache": cache})
-    if not isinstance(model, BaseChatModel):
-        raise TypeError(f"dispatch takes a chat model or a completion model, got {type(model).__name__}")
     if stream_chunk is not None and (not isinstance(stream_chunk, int) or stream_chunk < 1):
         raise ConfigError(f"stream_chunk is a positive number of characters, got {stream_chunk!r}")
-    update: dict[str, Any] = {}
-    if cache is not None:
-        update["cache"] = cache
-    if rate_limiter is not None:
-        update["rate_limiter"] = as_rate_limiter(rate_limiter)
+    limiter = None if rate_limiter is None else as_rate_limiter(rate_limiter)
+    given = {"cache": cache, "rate_limiter": limiter}
+    update = {name: value for name, value in given.items() if value is not None}
+    if is_configurable(model):
+        from langchain_dispatch.configurable import dispatched
+
+        chosen: Any = model
+        return cast("M", dispatched(chosen, {**update, "stream_chunk": stream_chunk, "retries": retries}))
+    if not isinstance(model, BaseChatModel):
+        raise TypeError(f"dispatch takes a chat model or a completion model, got {type(model).__name__}")
     observer()
     copy = model.model_copy(update=update)
     # Not a new object built from fields: private clients and other state of the model's must come along.
@@ -121,12 +126,12 @@ class _Dispatched:
         return cast("Runnable[Any, Any]", _plain(model).with_config(config, **kwargs))
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return _plain(_limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
+        return _plain(limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         # LangChain asks in a task of its own, which must not wait for a stream that the caller is in the middle of.
         with waiting_for_others():
-            return await _plain(_limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
+            return await _plain(limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
 
     def stream(
         self,
@@ -136,15 +141,18 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        def plain(model: BaseChatModel) -> Any:
-            return _plain(model).stream(input, config, stop=stop, **kwargs)
+        model, size = limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
 
-        model = _limited(cast("BaseChatModel", self), config)
-        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=False)
-        if exchange is None:
-            yield from plain(model)
-        else:
-            yield from streams.stream(exchange, model, plain, self.dispatched.stream_chunk)
+        def live() -> Iterator[AIMessageChunk]:
+            return _plain(model).stream(input, config, stop=stop, **kwargs)  # type: ignore[no-any-return]
+
+        def again(answer: Answer) -> Iterator[AIMessageChunk]:
+            if unheard(model, config):
+                return told(answer, config, size)
+            return _plain(replaying(model, answer, size)).stream(input, config, stop=stop, **kwargs)  # type: ignore[no-any-return]
+
+        exchange = _exchange(model, input, stop, kwargs, asynchronous=False)
+        yield from live() if exchange is None else streams.stream(exchange, live, again)
 
     async def astream(
         self,
@@ -154,16 +162,33 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        def plain(model: BaseChatModel) -> Any:
+        model, size = limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
+
+        def live() -> Any:
             return _plain(model).astream(input, config, stop=stop, **kwargs)
 
-        model = _limited(cast("BaseChatModel", self), config)
-        exchange = streams.exchange_of(model, input, stop, kwargs, asynchronous=True)
-        size = self.dispatched.stream_chunk
-        cached: Any = plain(model) if exchange is None else streams.astream(exchange, model, plain, size)
+        def again(answer: Answer) -> Any:
+            if unheard(model, config):
+                return atold(answer, config, size)
+            return _plain(replaying(model, answer, size)).astream(input, config, stop=stop, **kwargs)
+
+        exchange = _exchange(model, input, stop, kwargs, asynchronous=True)
+        cached: Any = live() if exchange is None else streams.astream(exchange, live, again)
         async with aclosing(cached) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def stream_events(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, version: Any = "v2", **kwargs: Any
+    ) -> Any:
+        model = _of_events(cast("BaseChatModel", self), version, input, config, kwargs)
+        return _plain(model).stream_events(input, config, version=version, **kwargs)
+
+    def astream_events(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, *, version: Any = "v2", **kwargs: Any
+    ) -> Any:
+        model = _of_events(cast("BaseChatModel", self), version, input, config, kwargs)
+        return _plain(model).astream_events(input, config, version=version, **kwargs)
 
     def _generate_with_cache(
         self,
@@ -211,22 +236,23 @@ def _plain(model: BaseChatModel) -> Any:
     return super(_Dispatched, model)
 
 
-def _limited(model: BaseChatModel, config: RunnableConfig | None) -> BaseChatModel:
-    """The model with the limiter of its config, where LangChain leaves it. One that is only inherited, from an agent
-    around a tool that calls a model, takes no other's place."""
-    given = _limiter_in(config)
-    if given is None and model.rate_limiter is None:
-        given = _limiter_in(var_child_runnable_config.get())
-    if given is None or given is model.rate_limiter:
-        return model
-    return model.model_copy(update={"rate_limiter": as_rate_limiter(given)})
-
-
-def _limiter_in(config: RunnableConfig | None) -> Any:
-    if config is None:
+def _exchange(
+    model: BaseChatModel, question: Any, stop: list[str] | None, kwargs: dict[str, Any], *, asynchronous: bool
+) -> streams.AnyExchange | None:
+    """None where LangChain does not stream: that is an invoke, with its own lookup."""
+    if not model._should_stream(async_api=asynchronous, **{**kwargs, "stream": True}):
         return None
-    given = config.get("rate_limiter") or (config.get("configurable") or {}).get("rate_limiter")
-    return given if given is not None and isinstance(given, BaseRateLimiter | TokenLimiter) else None
+    return streams.exchange_of(model, question, stop, kwargs)
+
+
+def _of_events(model: Any, version: str, question: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Any:
+    """The model that LangChain asks for events: those of earlier versions are made of its ``astream``."""
+    if version != "v3":
+        return model
+    model = limited(model, config)
+    arguments = {name: value for name, value in kwargs.items() if name != "stop"}
+    exchange = streams.exchange_of(model, question, kwargs.get("stop"), arguments)
+    return caching(model, exchange, model.dispatched.stream_chunk)
 
 
 def _call_of(run_manager: Any) -> Call | None:

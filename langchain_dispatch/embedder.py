@@ -24,6 +24,16 @@ class LangChainEmbedder(AdaptedEmbedder):
     of a `CacheBackedEmbeddings`; right for symmetric models. ``model`` names the vector space; without it, it is made
     of the class and all settings that may change a vector. ``max_tokens`` is the window, by default what the
     model says, or 512: texts that are longer by a byte-based estimate are matched exactly.
+
+    >>> from langchain_core.embeddings import DeterministicFakeEmbedding
+    >>> from langchain_core.language_models import FakeListChatModel
+    >>> from langchain_dispatch import SemanticCache
+    >>> embedder = LangChainEmbedder(DeterministicFakeEmbedding(size=8), model="fake", max_tokens=256)
+    >>> embedder.embed(["How do I greet a cat?"]).shape
+    (1, 8)
+    >>> model = FakeListChatModel(responses=["hello", "never asked"], cache=SemanticCache(embedder=embedder))
+    >>> {model.invoke("How do I greet a cat?").content for _ in range(2)}
+    {'hello'}
     """
 
     def __init__(

@@ -13,19 +13,31 @@ from dispatch_core.types import Query
 from langchain_dispatch.answers import Answer, encode, replayed, usage_of
 from langchain_dispatch.shape import NO_SHAPE, Shape
 
+_MANY = 2048
+
 
 class Exchange:
     """A call's question, None if it has no stable identity, and the ticket from the lookup to the end of the call.
 
-    ``alone``: nobody will say how the call ended, so nobody may wait for its answer.
+    ``alone``: nobody will say how the call ended, so nobody may wait for its answer. ``refused`` are the ids of the
+    entries that no parser could read, for all questions through a cache.
     """
 
-    __slots__ = ("_alone", "_dispatcher", "_query", "_shape", "_ticket", "found")
+    __slots__ = ("_alone", "_dispatcher", "_entry", "_query", "_refused", "_replaces", "_shape", "_ticket", "found")
 
     def __init__(
-        self, dispatcher: Dispatcher, query: Query | None, shape: Shape = NO_SHAPE, *, alone: bool = False
+        self,
+        dispatcher: Dispatcher,
+        query: Query | None,
+        shape: Shape = NO_SHAPE,
+        *,
+        refused: set[str],
+        alone: bool = False,
     ) -> None:
         self._dispatcher = dispatcher
+        self._refused = refused
+        self._entry: str | None = None
+        self._replaces = False
         self._query = query
         self._shape = shape
         self._alone = alone
@@ -34,10 +46,10 @@ class Exchange:
 
     @property
     def open(self) -> bool:
-        return self._ticket is not None
+        return self._ticket is not None or self._replaces
 
-    def begin(self) -> Flow[Answer | None]:
-        """The answer of the cache; None if the model must be asked."""
+    def begin(self, *, whole: bool = True) -> Flow[Answer | None]:
+        """The answer of the cache, ``whole`` or yet to be made; None if the model must be asked."""
         dispatcher, query = self._dispatcher, self._query
         if query is None:
             dispatcher.bypassed()
@@ -46,9 +58,12 @@ class Exchange:
         if isinstance(got, Ticket):
             self._ticket = got
             return None
-        self.found = replayed(got, self._shape)
+        self._entry = got.entry.id
+        refused = self._entry in self._refused
+        self.found = None if refused else replayed(got, self._shape, whole=whole)
         if self.found is None:
-            # Another version of this package wrote it.
+            # Another version of this package wrote it, or no parser can make anything of it.
+            self._replaces = True
             yield from step(dispatcher.discard, dispatcher.adiscard, got)
         return self.found
 
@@ -59,12 +74,24 @@ class Exchange:
             if query is None:
                 return
             ticket = dispatcher.unlooked(query)
+        if ticket.miss is not None:
+            self._refused.discard(ticket.miss.id)
+        fits = all(self._shape.fits(getattr(generation, "message", None)) for generation in generations)
         try:
-            payload = encode(generations, chunks)
+            payload = encode(generations, chunks) if fits else None
         except BaseException:
             dispatcher.abort(ticket)
             raise
         yield from step(dispatcher.finish, dispatcher.afinish, ticket, payload, usage_of(generations))
+
+    def refuse(self) -> None:
+        """A parser cannot read the answer: who asks next asks the model."""
+        cache, query = self._dispatcher.cache, self._query
+        if cache is None or query is None:
+            return
+        if len(self._refused) > _MANY:
+            self._refused.clear()
+        self._refused.add(self._entry or cache.unseen(query).id)
 
     def reject(self) -> Flow[None]:
         """The model's answer must not be replayed: who waits asks for himself."""
@@ -84,5 +111,5 @@ class Exchange:
         return None if ticket is None or ticket.stale is None else replayed(ticket.stale, self._shape)
 
     def _taken(self) -> Ticket | None:
-        ticket, self._ticket = self._ticket, None
+        ticket, self._ticket, self._replaces = self._ticket, None, False
         return ticket

@@ -51,7 +51,8 @@ def warn_of_an_ignored_limiter() -> None:
 def _look(variables: dict[str, Any], level: int) -> None:
     model = variables.get("self")
     given = ((variables.get("config") or {}).get("configurable") or {}).get("rate_limiter")
-    if given is None or getattr(model, "rate_limiter", None) is given:
+    own = getattr(model, "rate_limiter", None)
+    if given is None or own is given or getattr(own, "limiter", None) is given:
         return
     # A dispatched model has seen the limiter, and has one of its own.
     if not isinstance(given, BaseRateLimiter | TokenLimiter) or hasattr(type(model), "dispatched"):
@@ -59,7 +60,7 @@ def _look(variables: dict[str, Any], level: int) -> None:
     _warned.set()
     warnings.warn(
         f"with_config(rate_limiter=...) limits nothing here: LangChain never shows it to {type(model).__name__}. "
-        "Call langchain_dispatch.install() before with_config, or give the model its limiter: "
+        "Call langchain_dispatch.install() first, or give the model its limiter: "
         "with_rate_limiter(chain, limiter), or dispatch(model).with_config(rate_limiter=limiter)",
         RuntimeWarning,
         stacklevel=level,

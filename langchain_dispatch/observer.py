@@ -27,6 +27,7 @@ from dispatch_core.ports import Limiter, Reservation
 from langchain_dispatch.answers import usage_of
 from langchain_dispatch.call import Call
 from langchain_dispatch.ignored import warn_of_an_ignored_limiter
+from langchain_dispatch.parsers import Parsers
 from langchain_dispatch.turns import Message
 
 _REMEMBERED = 16
@@ -41,6 +42,7 @@ class Observer(BaseCallbackHandler):
         # No lock: the garbage collector may end a call while this thread starts one, and single operations on a dict
         # are atomic.
         self._open: dict[UUID, Call] = {}
+        self.parsers = Parsers()
 
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
@@ -70,6 +72,16 @@ class Observer(BaseCallbackHandler):
         if call is not None:
             _feed_back(call, error)
             call.settle(None)
+
+    def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        if kwargs.get("run_type") == "parser":
+            self.parsers.started(run_id, inputs)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self.parsers.ended(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self.parsers.failed(run_id, error, kwargs.get("inputs"))
 
     def failed(self, call: Call, error: BaseException) -> None:
         """An attempt at the call, after which another follows."""

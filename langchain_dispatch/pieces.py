@@ -6,7 +6,7 @@ A chunk that only adds text is stored as the number of characters that it adds: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -37,12 +37,13 @@ def pieces_of(chunks: Sequence[AIMessageChunk], message: AIMessage | None) -> li
     return pieces
 
 
-def chunks_of(pieces: Sequence[Piece], message: AIMessage, size: int | None) -> Iterator[dict[str, Any]]:
-    """The fields of the chunks, each when it is asked for.
+def chunks_of(pieces: Sequence[Piece], message: Mapping[str, Any], size: int | None) -> Iterator[dict[str, Any]]:
+    """The fields of the chunks of a message, of which the fields are given, each when it is asked for.
 
     ``size`` characters in each if it is given, else as recorded, else all in one.
     """
-    text = message.content if isinstance(message.content, str) else ""
+    content = message["content"]
+    text = content if isinstance(content, str) else ""
     if size is not None or not pieces:
         yield from _cut(message, text, size)
         return
@@ -70,16 +71,16 @@ def _said(message: AIMessage) -> list[Any]:
     return [(call["name"], call["args"]) for call in message.tool_calls]
 
 
-def _cut(message: AIMessage, text: str, size: int | None) -> Iterator[dict[str, Any]]:
+def _cut(message: Mapping[str, Any], text: str, size: int | None) -> Iterator[dict[str, Any]]:
     size = size or max(1, len(text))
     for at in range(0, len(text), size):
         yield {"content": text[at : at + size]}
-    last = {name: value for name in _FIELDS if (value := getattr(message, name, None))}
-    if not isinstance(message.content, str):
-        last["content"] = message.content
+    last = {name: value for name in _FIELDS if (value := message.get(name))}
+    if not isinstance(message["content"], str):
+        last["content"] = message["content"]
     calls = [
         {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": index}
-        for index, call in enumerate(message.tool_calls)
+        for index, call in enumerate(message.get("tool_calls", ()))
     ]
     if calls:
         last["tool_call_chunks"] = calls

@@ -7,6 +7,7 @@ every prompt look alike; only the text of the last human turn is compared by mea
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, LanguageModelInput
@@ -16,9 +17,10 @@ from langchain_core.messages import BaseMessage
 from dispatch_core import keys
 from dispatch_core.types import Query
 from langchain_dispatch.shape import NO_SHAPE, Shape
-from langchain_dispatch.turns import canonical_turns, messages_of, plain_text
+from langchain_dispatch.turns import canonical_turns, messages_of, plain_text, plain_turns
 
 _UNSTABLE = ("<class '", " object at 0x", "<function ")
+_SHORT = 4096
 _EXACT = tuple(f"{quote}{name}{quote}" for name in ("tools", "functions", "response_format") for quote in "'\"")
 
 
@@ -28,18 +30,24 @@ def query_of(prompt: str, llm_string: str, namespace: str, shape: Shape = NO_SHA
     A schema class appears in ``llm_string`` only by its name: unless the ``shape`` of the call tells its fields,
     another schema of that name would be answered wrongly.
     """
-    facts: dict[str, Any] = {"front": "langchain", "model": shape.unnamed(llm_string)}
-    if any(mark in facts["model"] for mark in _UNSTABLE):
-        return None
-    exact = bool(shape) or any(mark in llm_string for mark in _EXACT)
     messages = messages_of(prompt)
     try:
-        if shape:
-            facts["shape"] = shape.facts()
         if messages is None:
-            return Query(prompt, keys.scope_digest({**facts, "turns": []}), namespace, not exact)
-        text, turns, semantic = _asked(canonical_turns(messages))
-        return Query(text, keys.scope_digest({**facts, "turns": turns}), namespace, semantic and not exact)
+            return _query((prompt, [], True), llm_string, namespace, shape)
+        return _query(_asked(canonical_turns(messages)), llm_string, namespace, shape)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def query_of_messages(
+    messages: list[BaseMessage], llm_string: str, namespace: str, shape: Shape = NO_SHAPE
+) -> Query | None:
+    """The same `query_of` for messages that nobody serialised yet."""
+    turns = plain_turns(messages)
+    if turns is None:
+        return query_of(prompt_of(messages), llm_string, namespace, shape)
+    try:
+        return _query(_asked(turns), llm_string, namespace, shape)
     except (KeyError, TypeError, AttributeError):
         return None
 
@@ -56,6 +64,33 @@ def call_of(question: LanguageModelInput, model: BaseLanguageModel[Any]) -> tupl
     if not isinstance(model, BaseChatModel):
         return prompt.to_string(), str(sorted({**told.dict(), "stop": None}.items()))
     return prompt_of(prompt.to_messages()), told._get_llm_string(stop=None)
+
+
+def _query(asked: tuple[str, list[Any], bool], llm_string: str, namespace: str, shape: Shape) -> Query | None:
+    text, turns, semantic = asked
+    model = shape.unnamed(llm_string)
+    if any(mark in model for mark in _UNSTABLE):
+        return None
+    if shape:
+        scope = keys.scope_digest({**_facts(model, turns), "shape": shape.facts()})
+        return Query(text, scope, namespace, False)
+    exact = any(mark in llm_string for mark in _EXACT)
+    return Query(text, _scope(model, turns), namespace, semantic and not exact)
+
+
+def _scope(model: str, turns: list[Any]) -> str:
+    said = json.dumps(turns)
+    return _known_scope(model, said) if len(said) < _SHORT else keys.scope_digest(_facts(model, turns))
+
+
+@lru_cache(maxsize=1024)
+def _known_scope(model: str, turns: str) -> str:
+    """Most questions differ in nothing but their text."""
+    return keys.scope_digest(_facts(model, json.loads(turns)))
+
+
+def _facts(model: str, turns: list[Any]) -> dict[str, Any]:
+    return {"front": "langchain", "model": model, "turns": turns}
 
 
 def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:

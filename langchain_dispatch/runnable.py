@@ -23,6 +23,8 @@ from langchain_core.runnables.router import RouterRunnable
 from langchain_core.runnables.utils import get_function_nonlocals
 
 from dispatch_core import TokenLimiter
+from langchain_dispatch.chat import dispatch
+from langchain_dispatch.given import is_configurable
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
 
@@ -50,8 +52,8 @@ def with_rate_limiter(runnable: R, rate_limiter: BaseRateLimiter | TokenLimiter)
     parallels, ``assign``, branches, routers, alternatives, configurable fields and ``map``.
 
     Raises TypeError, and says what to do, where a model is out of reach: in the variables of a function, in a
-    compiled graph, behind ``init_chat_model`` without a model, in a runnable of an unknown kind; and for a completion
-    model (`BaseLLM`), whose rate limiter LangChain ignores, and a chain without any chat model.
+    compiled graph, in a runnable of an unknown kind; and for a completion model (`BaseLLM`), whose rate limiter
+    LangChain ignores, and a chain without any chat model.
 
     >>> from langchain_core.language_models import FakeListChatModel
     >>> from langchain_core.output_parsers import StrOutputParser
@@ -63,25 +65,38 @@ def with_rate_limiter(runnable: R, rate_limiter: BaseRateLimiter | TokenLimiter)
     >>> limiter.stats().admitted
     1
     """
-    swap = _Swap(as_rate_limiter(rate_limiter))
-    observer()
-    limited: R = swap(runnable)
-    if not swap.found:
-        raise TypeError(f"there is no chat model in this {type(runnable).__name__}: nothing would be limited")
-    return limited
+    return _Swap(rate_limiter, patient=False).whole(runnable)
+
+
+def limited_now(runnable: R, rate_limiter: BaseRateLimiter | TokenLimiter) -> tuple[R, bool]:
+    """The same, and whether nothing was left that only a call may reach: what is out of reach stays as it is."""
+    swap = _Swap(rate_limiter, patient=True)
+    return swap.whole(runnable), not swap.left
 
 
 class _Swap:
-    """Replaces models by limited copies, and counts those that it ``found``."""
+    """Replaces models by limited copies, and counts those that it ``found``; if it is ``patient``, what is out of
+    reach is ``left``, else refused."""
 
-    def __init__(self, limiter: BaseRateLimiter) -> None:
-        self._limiter = limiter
-        self.found = 0
+    def __init__(self, limiter: BaseRateLimiter | TokenLimiter, *, patient: bool) -> None:
+        self._limiter = as_rate_limiter(limiter)
+        self._patient = patient
+        self.found = self.left = 0
+
+    def whole(self, runnable: R) -> R:
+        observer()
+        made: R = self(runnable)
+        if not self.found and not self.left:
+            raise TypeError(f"there is no chat model in this {type(runnable).__name__}: nothing would be limited")
+        return made
 
     def __call__(self, part: Any) -> Any:
         if isinstance(part, BaseChatModel):
             self.found += 1
             return part.model_copy(update={"rate_limiter": self._limiter})
+        if is_configurable(part):
+            self.found += 1
+            return dispatch(part, rate_limiter=self._limiter)
         if isinstance(part, Runnable):
             return self._runnable(part)
         if isinstance(part, Mapping):
@@ -95,7 +110,10 @@ class _Swap:
             if isinstance(part, kind):
                 made: Any = part
                 return made.model_copy(update={name: self(getattr(part, name)) for name in names})  # type: ignore[no-any-return]
-        _refuse_what_is_out_of_reach(part)
+        if self._patient and (isinstance(part, RunnableLambda | RunnableGenerator) or _is_graph(part)):
+            self.left += 1
+        else:
+            _refuse_what_is_out_of_reach(part)
         return part
 
     def _later(self, make: Callable[[], Any]) -> Callable[[], Any]:
@@ -108,22 +126,21 @@ def _refuse_what_is_out_of_reach(part: Runnable[Any, Any]) -> None:
     name = type(part).__name__
     if isinstance(part, BaseLLM):
         raise TypeError(f"LangChain asks no rate limiter for a completion model such as {name}: use a chat model")
-    if any(kind.__module__.startswith("langgraph.") for kind in type(part).__mro__):
+    if _is_graph(part):
         raise TypeError(
             "the models of a compiled graph are out of reach: build it with models that have the limiter, "
             "create_agent(dispatch(model, rate_limiter=limiter), ...), or give the agent "
             "middleware=[DispatchMiddleware(rate_limiter=limiter)]"
-        )
-    if name == "_ConfigurableModel":
-        raise TypeError(
-            "a model that is chosen when it is called has no limiter to replace: "
-            "init_chat_model(..., rate_limiter=limiter)"
         )
     if any(_holds_a_model(inside) for inside in _inside(part)):
         raise TypeError(
             f"a {name} holds a model that cannot be replaced: give that model its limiter where it is made, "
             "dispatch(model, rate_limiter=limiter)"
         )
+
+
+def _is_graph(part: Runnable[Any, Any]) -> bool:
+    return any(kind.__module__.startswith("langgraph.") for kind in type(part).__mro__)
 
 
 def _inside(part: Runnable[Any, Any]) -> Iterator[Any]:

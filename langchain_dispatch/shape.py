@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.json import parse_json_markdown
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dispatch_core.keys import digest
@@ -34,6 +36,18 @@ class Shape:
     def facts(self) -> list[Any]:
         """What must match exactly. Raises `TypeError` for a class that has no schema."""
         return [[_schema_digest(one) for one in self.classes], self.format]
+
+    def fits(self, message: BaseMessage | None) -> bool:
+        """Will a parser find in this answer what was asked for, as far as the schema names what there must be?"""
+        if message is None or not isinstance(self.format, Mapping):
+            return True
+        calls = getattr(message, "tool_calls", ())
+        try:
+            told = [call["args"] for call in calls] or [parse_json_markdown(message.text)]
+        except (ValueError, TypeError):
+            return False
+        needed = (self.format.get("schema") or {}).get("required", ())
+        return all(isinstance(one, Mapping) and all(name in one for name in needed) for one in told)
 
     def unnamed(self, llm_string: str) -> str:
         """The key without the names of the classes, whose schemas are in `facts`."""

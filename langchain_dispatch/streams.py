@@ -17,93 +17,99 @@ from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration
 
 from dispatch_core._flow import Flow, arun, run
+from langchain_dispatch.answers import Answer
 from langchain_dispatch.cache import SemanticCache
 from langchain_dispatch.endings import broken_off
 from langchain_dispatch.exchange import Exchange
+from langchain_dispatch.foreign import ForeignExchange
+from langchain_dispatch.observer import observer
 from langchain_dispatch.pieces import merged
 from langchain_dispatch.query import prompt_of
-from langchain_dispatch.replay import replaying
 from langchain_dispatch.shape import shape_of, split_format
 
-Plain: TypeAlias = Callable[[BaseChatModel], Any]
-"""LangChain's own stream of the same question, by this model."""
+AnyExchange: TypeAlias = Exchange | ForeignExchange
+Live: TypeAlias = Callable[[], Any]
+"""The stream of the model itself: of messages, or of generations that hold them."""
+Again: TypeAlias = Callable[[Answer], Any]
+"""The stream of an answer from the cache, in the same form."""
 
 
 def exchange_of(
-    model: BaseChatModel,
-    question: LanguageModelInput,
-    stop: list[str] | None,
-    arguments: dict[str, Any],
-    *,
-    asynchronous: bool,
-) -> Exchange | None:
-    """The question of a stream under the key that ``invoke`` would use: one entry serves both.
-
-    None without a semantic cache, and where LangChain does not stream: that is an invoke, with its own lookup.
-    """
+    model: BaseChatModel, question: LanguageModelInput, stop: list[str] | None, arguments: dict[str, Any]
+) -> AnyExchange | None:
+    """The question of a stream under the key that ``invoke`` would use: one entry serves both. None without a
+    cache."""
     cache = _cache_of(model)
-    if cache is None or not model._should_stream(async_api=asynchronous, **{**arguments, "stream": True}):
+    if cache is None:
         return None
     given, format = split_format(arguments)
     messages = _normalize_messages(model._convert_input(question).to_messages())
     llm_string = model._get_llm_string(stop=stop, **given)
-    return cache.exchange(prompt_of(messages), llm_string, shape_of(given, format))
+    if not isinstance(cache, SemanticCache):
+        return ForeignExchange(cache, prompt_of(messages), llm_string)
+    return cache.exchange(messages, llm_string, shape_of(given, format))
 
 
-def _cache_of(model: BaseChatModel) -> SemanticCache | None:
+def _cache_of(model: BaseChatModel) -> BaseCache | None:
     """The cache that this model's calls look into, as LangChain chooses it."""
     if model.cache is False:
         return None
-    cache = model.cache if isinstance(model.cache, BaseCache) else get_llm_cache()
-    return cache if isinstance(cache, SemanticCache) else None
+    return model.cache if isinstance(model.cache, BaseCache) else get_llm_cache()
 
 
-def stream(exchange: Exchange, model: BaseChatModel, plain: Plain, size: int | None) -> Iterator[AIMessageChunk]:
-    chunks: list[AIMessageChunk] = []
+def stream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bool = False) -> Iterator[Any]:
+    heard: list[Any] = []
     try:
-        answer = run(exchange.begin())
+        answer = run(_begun(exchange))
         if answer is None:
-            with closing(plain(model)) as live:
-                for chunk in live:
-                    chunks.append(chunk)
+            with closing(live()) as chunks:
+                for chunk in chunks:
+                    heard.append(chunk)
                     yield chunk
-            run(_finish(exchange, chunks))
+            run(_finish(exchange, heard, blocks))
     except Exception:
-        answer = None if chunks else exchange.stale()
+        answer = None if heard else exchange.stale()
         if answer is None:
             raise
     finally:
         exchange.abandon()
     if answer is not None:
-        yield from plain(replaying(model, answer, size))
+        yield from again(answer)
 
 
-async def astream(
-    exchange: Exchange, model: BaseChatModel, plain: Plain, size: int | None
-) -> AsyncIterator[AIMessageChunk]:
-    chunks: list[AIMessageChunk] = []
+async def astream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bool = False) -> AsyncIterator[Any]:
+    heard: list[Any] = []
     try:
-        answer = await arun(exchange.begin())
+        answer = await arun(_begun(exchange))
         if answer is None:
-            async with aclosing(plain(model)) as live:
-                async for chunk in live:
-                    chunks.append(chunk)
+            async with aclosing(live()) as chunks:
+                async for chunk in chunks:
+                    heard.append(chunk)
                     yield chunk
-            await arun(_finish(exchange, chunks))
+            await arun(_finish(exchange, heard, blocks))
     except Exception:
-        answer = None if chunks else exchange.stale()
+        answer = None if heard else exchange.stale()
         if answer is None:
             raise
     finally:
         exchange.abandon()
     if answer is not None:
-        async with aclosing(plain(replaying(model, answer, size))) as again:
-            async for chunk in again:
+        async with aclosing(again(answer)) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
 
-def _finish(exchange: Exchange, chunks: list[AIMessageChunk]) -> Flow[None]:
-    """Store what was read to its end, unless it ended too soon."""
+def _begun(exchange: AnyExchange) -> Flow[Answer | None]:
+    answer = yield from exchange.begin(whole=False)
+    if answer is not None:
+        observer().parsers.replayed(answer, exchange)
+    return answer
+
+
+def _finish(exchange: AnyExchange, heard: list[Any], blocks: bool) -> Flow[None]:
+    """Store what was read to its end, unless it ended too soon; as ``blocks`` of content, if the model's answers are
+    such and its chunks are not yet."""
+    chunks = [_message(chunk) for chunk in heard]
     if not chunks:
         return
     whole = merged(chunks)
@@ -111,4 +117,17 @@ def _finish(exchange: Exchange, chunks: list[AIMessageChunk]) -> Flow[None]:
         yield from exchange.reject()
         return
     message = message_chunk_to_message(whole)
+    observer().parsers.answered(message, exchange)
+    if blocks:
+        metadata = {**message.response_metadata, "output_version": "v1"}
+        message = message.model_copy(update={"content": message.content_blocks, "response_metadata": metadata})
+        chunks = []
     yield from exchange.finish([ChatGeneration(message=message)], chunks)
+
+
+def _message(chunk: Any) -> AIMessageChunk:
+    if isinstance(chunk, AIMessageChunk):
+        return chunk
+    # What LangChain itself makes of a generation, on its way to those who listen.
+    metadata = {**(chunk.generation_info or {}), **chunk.message.response_metadata}
+    return chunk.message.model_copy(update={"response_metadata": metadata})  # type: ignore[no-any-return]

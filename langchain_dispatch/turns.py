@@ -7,8 +7,10 @@ answer of the model. Which result belongs to which tool call still counts: ids a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 Message: TypeAlias = Mapping[str, Any]
 """A message as LangChain serialises it."""
@@ -16,6 +18,7 @@ Message: TypeAlias = Mapping[str, Any]
 _ANSWERING = ("tool_use_id", "call_id", "tool_call_id")
 _REPEATED = frozenset({"tool_calls", "refusal", "parsed"})
 _WHOLE = {"AIMessageChunk": "ai", "HumanMessageChunk": "human", "SystemMessageChunk": "system"}
+_PLAIN = frozenset({HumanMessage, SystemMessage, AIMessage})
 _PASSING = "lc_"
 """How the ids begin that LangChain itself gives to blocks, new ones each time."""
 
@@ -35,6 +38,19 @@ def canonical_turns(messages: list[Message]) -> list[dict[str, Any]]:
     """Raises KeyError, TypeError or AttributeError for what are no messages."""
     numbers: dict[str, int] = {}
     return [_turn(message["kwargs"], numbers) for message in messages]
+
+
+def plain_turns(messages: Sequence[BaseMessage]) -> list[dict[str, Any]] | None:
+    """The `canonical_turns` of messages that are text and nothing else, without a way through JSON; else None."""
+    if not all(type(message) in _PLAIN and _is_plain(message) for message in messages):
+        return None
+    return [_turn(vars(message), {}) for message in messages]
+
+
+def _is_plain(message: BaseMessage) -> bool:
+    calls = getattr(message, "tool_calls", None) or getattr(message, "invalid_tool_calls", None)
+    more = message.additional_kwargs or message.__pydantic_extra__ or calls
+    return type(message.content) is str and not more
 
 
 def plain_text(content: Any) -> str | None:

@@ -236,6 +236,17 @@ def waiting_for_others() -> Iterator[None]:
         _waited_for.reset(before)
 
 
+def asking_for(asker: int) -> None:
+    """From here on this task asks on behalf of another (`task_id`), which waits for it."""
+    _waited_for.set(asker)
+
+
+def task_id() -> int:
+    """The number of the task that runs here; 0 where there is none."""
+    _, task = _here()
+    return 0 if task is None else id(task)
+
+
 def _here() -> tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]:
     """The loop that runs in this thread, and the task that it runs."""
     # What `asyncio.get_running_loop` asks too, which raises where there is none: dear, where most calls come from.

@@ -17,6 +17,7 @@ import openai
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableParallel
 from langchain_core.tools import tool
@@ -205,6 +206,20 @@ async def astream_events_v2(case: Case) -> None:
     assert "on_chat_model_stream" in {event["event"] async for event in events}
 
 
+@sync_row(1)
+def stream_events_v3(case: Case) -> None:
+    told = case.made().stream_events(case.asking(), case.config, version="v3")
+    assert len(list(told)) > 1
+
+
+@row(1)
+async def astream_events_v3(case: Case) -> None:
+    told = await case.made().astream_events(case.asking(), case.config, version="v3")
+    assert len([event async for event in told]) > 1
+    if case.way != "middleware":
+        await told.aclose()
+
+
 @row(1)
 async def bind_tools(case: Case) -> None:
     if case.way == "middleware":
@@ -311,6 +326,12 @@ BROKEN_OFF = {"with_retry", "with_fallbacks", "cancelled_in_flight", "error"}
 WITHOUT_A_PLAIN_FORM = {"cancelled_while_waiting"}
 
 
+if not hasattr(BaseChatModel, "stream_events"):
+    # Releases of LangChain before 1.4 have no events of version 3.
+    ROWS = {name: made for name, made in ROWS.items() if not name.endswith("events_v3")}
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ROWS)
 async def test_cell(name: str, way: str, provider: Simulator) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.chat_models import init_chat_model
-from langchain_core.language_models import FakeListChatModel, FakeListLLM
+from langchain_core.language_models import BaseChatModel, FakeListChatModel, FakeListLLM
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
@@ -161,7 +160,6 @@ OUT_OF_REACH = [
     (Holding, "Holding holds a model"),
     (lambda: create_agent(fake()), r"compiled graph.*DispatchMiddleware\(rate_limiter=limiter\)"),
     (lambda: PROMPT | create_agent(fake()), "compiled graph"),
-    (lambda: init_chat_model(configurable_fields=("model",)), r"init_chat_model\(\.\.\., rate_limiter=limiter\)"),
     (lambda: FakeListLLM(responses=["a"]), "completion model such as FakeListLLM"),
     (lambda: PROMPT | FakeListLLM(responses=["a"]), "completion model"),
     (lambda: PROMPT | StrOutputParser(), "no chat model in this RunnableSequence"),
@@ -214,15 +212,20 @@ def test_other_configs_stay_what_they_are() -> None:
     assert fake().with_config(rate_limiter="theirs").config == {"rate_limiter": "theirs"}  # type: ignore[arg-type]
 
 
+def replaceable() -> list[Any]:
+    asking = [vars(BaseChatModel).get(name) for name in ("invoke", "ainvoke", "stream", "astream", "stream_events")]
+    return [*(vars(kind)["with_config"] for kind in CLASSES), *filter(None, asking)]
+
+
 def test_install_may_be_repeated_and_is_undone_entirely(limiter: TokenRateLimiter) -> None:
-    before = [vars(kind)["with_config"] for kind in CLASSES]
+    before = replaceable()
     for _ in range(2):
         install()
         install()
-        assert not set(before) & {vars(kind)["with_config"] for kind in CLASSES}
+        assert not set(before) & set(replaceable())
         uninstall()
         uninstall()
-        assert [vars(kind)["with_config"] for kind in CLASSES] == before
+        assert replaceable() == before
 
 
 def test_what_was_limited_stays_so_after_uninstall(limiter: TokenRateLimiter) -> None:
@@ -253,7 +256,7 @@ def test_a_replacement_by_somebody_else_is_left_alone_and_passes_through(
 
 
 def test_threads_may_install_at_once() -> None:
-    before = [vars(kind)["with_config"] for kind in CLASSES]
+    before = replaceable()
     start = threading.Barrier(8)
 
     def change() -> None:
@@ -267,7 +270,7 @@ def test_threads_may_install_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [vars(kind)["with_config"] for kind in CLASSES] == before
+    assert replaceable() == before
 
 
 # without install
@@ -330,6 +333,62 @@ async def test_without_install_a_warning_says_once_that_nothing_is_limited(
         warnings.simplefilter("error")
         await call(fake(), {"rate_limiter": limiter})
     assert admitted(limiter) == (0, 0)
+
+
+async def in_a_function_of_a_chain(model: Any, config: Any) -> None:
+    (PROMPT | RunnableLambda(lambda asked: model.invoke(asked))).with_config(**config).invoke({"question": "q"})  # noqa: PLW0108
+
+
+async def in_an_async_function(model: Any, config: Any) -> None:
+    async def ask(question: str) -> Any:
+        return [chunk async for chunk in model.astream(question)]
+
+    await RunnableLambda(ask).with_config(**config).ainvoke("q")
+
+
+async def in_an_agents_tool(model: Any, config: Any) -> None:
+    @tool
+    def look_up(question: str) -> str:
+        """Ask a model."""
+        return str(model.invoke(question).content)
+
+    await RunnableLambda(lambda question: look_up.invoke({"question": question})).with_config(**config).ainvoke("q")
+
+
+async def in_a_streaming_agent(model: Any, config: Any) -> None:
+    agent: Any = create_agent(model)
+    asked = {"messages": [("user", "q")]}
+    [_ async for _ in agent.with_config(**config).astream(asked, stream_mode="messages")]
+
+
+@pytest.mark.usefixtures("installed", "unwarned")
+@pytest.mark.parametrize("core", [False, True], ids=["LangChain's form", "of the core"])
+@pytest.mark.parametrize(
+    "call", [*PLACES, in_a_function_of_a_chain, in_an_async_function, in_an_agents_tool, in_a_streaming_agent]
+)
+async def test_after_install_a_plain_model_is_limited_wherever_the_config_is_given(call: Any, core: bool) -> None:
+    limiter: Any = TokenLimiter(**PLENTY) if core else TokenRateLimiter(**PLENTY)
+    model = fake()
+    await call(model, {"rate_limiter": limiter, "tags": ["t"]})
+    assert admitted(limiter) == (2 if call is in_a_batch else 1, 0)
+    assert model.rate_limiter is None
+    assert not ignored._warned.is_set()
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("made", [with_rate_limiter, lambda model, own: dispatch(model, rate_limiter=own)])
+def test_what_an_agent_inherits_takes_the_place_of_no_limiter(made: Any, limiter: TokenRateLimiter) -> None:
+    own = TokenRateLimiter(**PLENTY)
+    agent: Any = create_agent(made(fake(), own))
+    agent.with_config(rate_limiter=limiter).invoke({"messages": [("user", "q")]})
+    assert (admitted(own), admitted(limiter)) == ((1, 0), (0, 0))
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("nothing", [FakeListLLM(responses=["a"]), PROMPT | StrOutputParser()])
+def test_after_install_a_limiter_that_would_limit_nothing_is_refused(nothing: Any, limiter: TokenRateLimiter) -> None:
+    with pytest.raises(TypeError, match=r"completion model|no chat model"):
+        nothing.with_config(rate_limiter=limiter)
 
 
 @pytest.mark.usefixtures("unwarned")

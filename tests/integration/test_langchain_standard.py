@@ -8,9 +8,16 @@ from uuid import uuid4
 import pytest
 from langchain_core.caches import BaseCache
 from langchain_tests.integration_tests import AsyncCacheTestSuite, SyncCacheTestSuite
+from servers import REDIS_8, REDIS_LIKE
 
 from dispatch_core import SentenceTransformerEmbedder
 from langchain_dispatch import SemanticCache, SemanticRedisCache
+
+
+@pytest.fixture(params=[*REDIS_LIKE, *REDIS_8])
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Of a Valkey, a Redis, and a Redis 8, which is searched by its vector sets."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 class TestSemanticCacheSync(SyncCacheTestSuite):
@@ -31,15 +38,15 @@ class TestSemanticCacheAsync(AsyncCacheTestSuite):
 
 class TestSemanticRedisCacheSync(SyncCacheTestSuite):
     @pytest.fixture
-    def cache(self, minilm: SentenceTransformerEmbedder, redis_like_url: str) -> Iterator[BaseCache]:
-        with_store = SemanticRedisCache(redis_like_url, embedder=minilm, namespace=uuid4().hex)
+    def cache(self, minilm: SentenceTransformerEmbedder, server_url: str) -> Iterator[BaseCache]:
+        with_store = SemanticRedisCache(server_url, embedder=minilm, namespace=uuid4().hex)
         yield with_store
         with_store.close()
 
 
 class TestSemanticRedisCacheAsync(AsyncCacheTestSuite):
     @pytest.fixture
-    async def cache(self, minilm: SentenceTransformerEmbedder, redis_like_url: str) -> AsyncIterator[BaseCache]:
-        with_store = SemanticRedisCache(redis_like_url, embedder=minilm, namespace=uuid4().hex)
+    async def cache(self, minilm: SentenceTransformerEmbedder, server_url: str) -> AsyncIterator[BaseCache]:
+        with_store = SemanticRedisCache(server_url, embedder=minilm, namespace=uuid4().hex)
         yield with_store
         await with_store.aclose()

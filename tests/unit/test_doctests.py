@@ -7,6 +7,8 @@ import importlib
 
 import pytest
 
+import langchain_dispatch
+
 MODULES = [
     "dispatch_core.circumstances",
     "dispatch_core.eligible",
@@ -14,6 +16,7 @@ MODULES = [
     "dispatch_core.interval",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
+    "langchain_dispatch.embedder",
     "langchain_dispatch.installed",
     "langchain_dispatch.middleware",
     "langchain_dispatch.rate_limiter",
@@ -28,3 +31,12 @@ def test_the_examples_hold(module: str) -> None:
     results = doctest.testmod(importlib.import_module(module))
     assert results.attempted > 0
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", [*langchain_dispatch.__all__, "middleware.DispatchMiddleware"])
+def test_every_public_name_for_langchain_has_an_example_with_a_fake_model(name: str) -> None:
+    module, _, name = name.rpartition(".")
+    importlib.import_module(f"langchain_dispatch.{module}".rstrip("."))
+    public = getattr(getattr(langchain_dispatch, module) if module else langchain_dispatch, name)
+    assert ">>> " in public.__doc__
+    assert "FakeListChatModel" in public.__doc__
