@@ -20,12 +20,13 @@ from langchain_core.runnables.config import var_child_runnable_config
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
 from dispatch_core.flight import waiting_for_others
+from dispatch_core.limit import RetryPolicy
 from langchain_dispatch import streams
 from langchain_dispatch.call import Call
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
 from langchain_dispatch.replay import replay
-from langchain_dispatch.retries import RetryPolicy, retried
+from langchain_dispatch.retries import retried
 
 M = TypeVar("M", bound=BaseChatModel | BaseLLM)
 

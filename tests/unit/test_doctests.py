@@ -12,12 +12,12 @@ MODULES = [
     "dispatch_core.eligible",
     "dispatch_core.calibrate.families",
     "dispatch_core.interval",
+    "dispatch_core.limit.retry",
     "langchain_dispatch.cache",
     "langchain_dispatch.chat",
     "langchain_dispatch.installed",
     "langchain_dispatch.middleware",
     "langchain_dispatch.rate_limiter",
-    "langchain_dispatch.retries",
     "langchain_dispatch.runnable",
     "llamaindex_dispatch.rate_limiter",
 ]
