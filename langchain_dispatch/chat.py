@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import ConfigError
 from dispatch_core.flight import waiting_for_others
+from dispatch_core.limit import RetryPolicy
 from langchain_dispatch import streams
 from langchain_dispatch.answers import Answer
 from langchain_dispatch.call import Call
@@ -27,7 +28,7 @@ from langchain_dispatch.given import is_configurable, limited
 from langchain_dispatch.observer import observer
 from langchain_dispatch.rate_limiter import as_rate_limiter
 from langchain_dispatch.replay import atold, replay, replaying, told, unheard
-from langchain_dispatch.retries import RetryPolicy, retried
+from langchain_dispatch.retries import retried
 
 M = TypeVar("M", bound=Runnable[Any, Any])
 

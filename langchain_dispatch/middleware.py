@@ -10,9 +10,9 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import MissingExtra
+from dispatch_core.limit import RetryPolicy
 from langchain_dispatch.chat import dispatch
 from langchain_dispatch.rate_limiter import as_rate_limiter
-from langchain_dispatch.retries import RetryPolicy
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse

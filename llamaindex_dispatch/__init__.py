@@ -11,9 +11,14 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from llamaindex_dispatch.embedder import LlamaIndexEmbedder
-    from llamaindex_dispatch.events import DispatchCacheHitEvent
+    from llamaindex_dispatch.events import (
+        DispatchCacheHitEvent,
+        DispatchCacheMissEvent,
+        DispatchRateLimitWaitEvent,
+    )
     from llamaindex_dispatch.llm import DispatchFunctionCallingLLM, DispatchLLM
     from llamaindex_dispatch.rate_limiter import TokenRateLimiter
+    from llamaindex_dispatch.retries import RetryPolicy
 else:
     # Imported when they are asked for.
     from dispatch_core import _lazy
@@ -22,17 +27,23 @@ else:
         __name__,
         {
             "DispatchCacheHitEvent": "events",
+            "DispatchCacheMissEvent": "events",
             "DispatchFunctionCallingLLM": "llm",
             "DispatchLLM": "llm",
+            "DispatchRateLimitWaitEvent": "events",
             "LlamaIndexEmbedder": "embedder",
+            "RetryPolicy": "retries",
             "TokenRateLimiter": "rate_limiter",
         },
     )
 
 __all__ = [
     "DispatchCacheHitEvent",
+    "DispatchCacheMissEvent",
     "DispatchFunctionCallingLLM",
     "DispatchLLM",
+    "DispatchRateLimitWaitEvent",
     "LlamaIndexEmbedder",
+    "RetryPolicy",
     "TokenRateLimiter",
 ]

@@ -25,6 +25,7 @@ from llamaindex_dispatch.cost import expected
 from llamaindex_dispatch.exchange import Ask, Exchange
 from llamaindex_dispatch.identity import Compare, Identity, Prompt, Rule
 from llamaindex_dispatch.model import watch
+from llamaindex_dispatch.retries import RetryPolicy
 
 NAMES = (
     *("chat", "achat", "stream_chat", "astream_chat"),
@@ -39,13 +40,21 @@ class Endpoints:
     the caller changes before reading them no longer matters."""
 
     def __init__(
-        self, llm: LLM, dispatcher: Dispatcher, identity: Identity, rule: Rule, timeout: float | None = None
+        self,
+        llm: LLM,
+        dispatcher: Dispatcher,
+        identity: Identity,
+        rule: Rule,
+        *,
+        timeout: float | None = None,
+        retries: RetryPolicy | None = None,
     ) -> None:
         self._llm = llm
         self._dispatcher = dispatcher
         self._identity = identity
         self._rule = rule
         self._timeout = timeout
+        self._retries = retries
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         return run(self._chat(messages, kwargs))
@@ -102,7 +111,7 @@ class Endpoints:
             settings = getattr(self._llm, "additional_kwargs", None) or {}
             own = {"max_tokens": getattr(self._llm, "max_tokens", None)}
             cost = expected(limiter, prompt, options, settings, own, model=self._llm.metadata.model_name)
-        return Ask(query, cost, self._timeout, done)
+        return Ask(query, cost, self._timeout, done, self._retries, None if cost is None else self._llm)
 
 
 def _options(formatted: bool, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from dataclasses import dataclass, replace
-from typing import Generic
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from dispatch_core import Dispatcher, Ticket
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.limit import feedback_of
-from dispatch_core.types import Cost, Query, Usage
+from dispatch_core.types import Cost, Match, Query, Usage
 from llamaindex_dispatch.convert import UNREADABLE, Form, R, replay
-from llamaindex_dispatch.events import announce
+from llamaindex_dispatch.events import announce, announce_miss, announce_wait
+from llamaindex_dispatch.hearing import alisten, heard, listen
 from llamaindex_dispatch.report import ending_of, speaks_of_endings, unfinished, usage_of
+from llamaindex_dispatch.retries import Attempts, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A call: what it asks (None: past the cache), what it will probably cost (None: no limiter), and the longest
-    wait for its turn in seconds. ``done`` is called when the model has answered or failed."""
+    wait for its turn in seconds. ``done`` is called when the model has answered or failed. ``model`` is whose HTTP
+    client tells where the quota stands (None: no limiter to tell)."""
 
     query: Query | None
     cost: Cost | None
     timeout: float | None = None
     done: Callable[[], None] | None = None
+    retries: RetryPolicy | None = None
+    model: Any = None
 
 
 class Recording(Generic[R]):
-    """What is known of an answer so far, from one response or from the chunks of a stream."""
+    """What is known of an answer so far, from one response or from the chunks of a stream.
 
-    def __init__(self, form: Form[R]) -> None:
+    ``headers`` are the response's, ``first_token`` is how many seconds after its start a stream began.
+    """
+
+    def __init__(self, form: Form[R], *, streamed: bool = False) -> None:
         self._form = form
         self._last: R | None = None
         self._ending: str | None = None
         self._expects_ending = False
+        self._since = time.monotonic() if streamed else None
+        self.begun = False
         self.usage: Usage | None = None
+        self.headers: Mapping[str, str] | None = None
+        self.first_token: float | None = None
 
     def add(self, response: R) -> R:
+        if not self.begun:
+            self.begun = True
+            self.headers = heard()
+            self.first_token = None if self._since is None else time.monotonic() - self._since
         # Some providers close with an empty chunk that only carries the usage.
         if self._last is None or self._form.text(response) or not self._form.text(self._last):
             self._last = response
@@ -59,61 +75,72 @@ class Exchange(Generic[R]):
         self._dispatcher = dispatcher
         self._form = form
         self._ask = ask
+        self._attempts = Attempts(dispatcher, ask.retries, ask.cost, ask.timeout)
 
     def answer(self, call: Callable[[], R], acall: Callable[[], Awaitable[R]]) -> Flow[R]:
         """The whole answer. Raises what the model raises, `LimitExceeded` and `RequestTooLarge`."""
         admitted = yield from self._admit()
-        if not isinstance(admitted, Ticket):
-            return admitted
-        recording = Recording(self._form)
-        try:
-            response = recording.add((yield from step(call, acall)))
-            payload = recording.payload()
-        except BaseException as error:
-            self._fail(admitted, error)
-            raise
-        yield from self._finish(admitted, payload, recording.usage)
-        return response
+        while isinstance(admitted, Ticket):
+            recording = Recording(self._form)
+            try:
+                if self._ask.model is not None:
+                    yield from step(listen, alisten, self._ask.model)
+                response = recording.add((yield from step(call, acall)))
+                payload = recording.payload()
+            except BaseException as error:
+                admitted = yield from self._failed(admitted, error, recording)
+            else:
+                yield from self._finish(admitted, payload, recording)
+                return response
+        return admitted
 
     def stream(self, call: Callable[[], Generator[R, None, None]]) -> Generator[R, None, None]:
         """The answer in chunks. Nothing is looked up or reserved before the first chunk is asked for."""
         admitted = run(self._admit())
-        if not isinstance(admitted, Ticket):
-            yield from replay(self._form, admitted)
-            return
-        recording = Recording(self._form)
-        chunks: Generator[R, None, None] | None = None
-        try:
-            chunks = call()
-            for chunk in chunks:
-                yield recording.add(chunk)
-            payload = recording.payload()
-        except BaseException as error:
-            self._fail(admitted, error)
-            if chunks is not None and hasattr(chunks, "close"):
-                chunks.close()
-            raise
-        run(self._finish(admitted, payload, recording.usage))
+        while isinstance(admitted, Ticket):
+            recording = Recording(self._form, streamed=True)
+            chunks: Generator[R, None, None] | None = None
+            try:
+                if self._ask.model is not None:
+                    listen(self._ask.model)
+                chunks = call()
+                for chunk in chunks:
+                    yield recording.add(chunk)
+                payload = recording.payload()
+            except BaseException as error:
+                try:
+                    admitted = run(self._failed(admitted, error, recording))
+                finally:
+                    if chunks is not None and hasattr(chunks, "close"):
+                        chunks.close()
+            else:
+                run(self._finish(admitted, payload, recording))
+                return
+        yield from replay(self._form, admitted)
 
     async def astream(self, call: Callable[[], Awaitable[AsyncGenerator[R, None]]]) -> AsyncGenerator[R, None]:
         admitted = await arun(self._admit())
-        if not isinstance(admitted, Ticket):
-            for chunk in replay(self._form, admitted):
-                yield chunk
-            return
-        recording = Recording(self._form)
-        chunks: AsyncGenerator[R, None] | None = None
-        try:
-            chunks = await call()
-            async for chunk in chunks:
-                yield recording.add(chunk)
-            payload = recording.payload()
-        except BaseException as error:
-            self._fail(admitted, error)
-            if chunks is not None and hasattr(chunks, "aclose"):
-                await chunks.aclose()
-            raise
-        await arun(self._finish(admitted, payload, recording.usage))
+        while isinstance(admitted, Ticket):
+            recording = Recording(self._form, streamed=True)
+            chunks: AsyncGenerator[R, None] | None = None
+            try:
+                if self._ask.model is not None:
+                    await alisten(self._ask.model)
+                chunks = await call()
+                async for chunk in chunks:
+                    yield recording.add(chunk)
+                payload = recording.payload()
+            except BaseException as error:
+                try:
+                    admitted = await arun(self._failed(admitted, error, recording))
+                finally:
+                    if chunks is not None and hasattr(chunks, "aclose"):
+                        await chunks.aclose()
+            else:
+                await arun(self._finish(admitted, payload, recording))
+                return
+        for chunk in replay(self._form, admitted):
+            yield chunk
 
     def _admit(self) -> Flow[R | Ticket]:
         """A stored answer, or the right to ask the model."""
@@ -121,36 +148,56 @@ class Exchange(Generic[R]):
         if ask.query is None:
             if dispatcher.cache is not None:
                 dispatcher.bypassed()
-            return (yield from self._reserve(Ticket(Query(""), None)))
+                announce_miss(None)
+            return (yield from self._attempts.reserved(Ticket(Query(""), None)))
         found = yield from step(dispatcher.begin, dispatcher.abegin, ask.query, ask.cost, timeout=ask.timeout)
         if isinstance(found, Ticket):
+            announce_miss(found.miss)
+            announce_wait(found.reservation)
             return found
-        try:
-            response = self._form.decode(found)
-        except UNREADABLE:
+        response = self._read(found)
+        if response is None:
             # Another version of this package wrote it, or with other packages at hand.
             yield from step(dispatcher.discard, dispatcher.adiscard, found)
-            return (yield from self._reserve(dispatcher.unlooked(ask.query)))
+            ticket = dispatcher.unlooked(ask.query)
+            announce_miss(ticket.miss)
+            return (yield from self._attempts.reserved(ticket))
         announce(found)
         return response
 
-    def _reserve(self, ticket: Ticket) -> Flow[Ticket]:
-        limiter, cost = self._dispatcher.limiter, self._ask.cost
-        if limiter is None or cost is None:
-            return ticket
-        reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=self._ask.timeout)
-        return replace(ticket, reservation=reservation)
+    def _read(self, found: Match) -> R | None:
+        try:
+            return self._form.decode(found)
+        except UNREADABLE:
+            return None
 
-    def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
-        if self._ask.done is not None:
-            self._ask.done()
-        yield from step(self._dispatcher.finish, self._dispatcher.afinish, ticket, payload, usage)
+    def _finish(self, ticket: Ticket, payload: bytes | None, recording: Recording[R]) -> Flow[None]:
+        self._done()
+        if ticket.reservation is not None:
+            ticket.reservation.settle(recording.usage, recording.headers, first_token=recording.first_token)
+        finish, afinish = self._dispatcher.finish, self._dispatcher.afinish
+        yield from step(finish, afinish, ticket, payload, recording.usage)
 
-    def _fail(self, ticket: Ticket, error: BaseException) -> None:
-        """Store nothing; the charge stays, for the provider may have counted the request, unless it was refused."""
-        feedback = feedback_of(error)
-        if feedback is not None and self._dispatcher.limiter is not None:
-            self._dispatcher.limiter.observe(feedback, ticket.reservation)
-        self._dispatcher.abort(ticket)
+    def _failed(self, ticket: Ticket, error: BaseException, recording: Recording[R]) -> Flow[R | Ticket]:
+        """The right to another attempt, or an old answer, which is better than none. Else the error is raised.
+
+        Nothing is stored, and the charge stays, for the provider may have counted the request, unless it was refused.
+        """
+        try:
+            again = yield from self._attempts.again(ticket, error, begun=recording.begun)
+        except BaseException:
+            self._done()
+            raise
+        if again is not None:
+            return again
+        self._done()
+        stale = ticket.stale if isinstance(error, Exception) and not recording.begun else None
+        response = None if stale is None else self._read(stale)
+        if stale is None or response is None:
+            raise error
+        announce(stale)
+        return response
+
+    def _done(self) -> None:
         if self._ask.done is not None:
             self._ask.done()

@@ -31,13 +31,15 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 from pydantic import BaseModel, Field, PrivateAttr, SerializeAsAny
 
-from dispatch_core import Dispatcher, SemanticCache
+from dispatch_core import ConfigError, Dispatcher, SemanticCache
 from dispatch_core.ports import Limiter
 from llamaindex_dispatch import shared
 from llamaindex_dispatch.endpoints import NAMES, Endpoints
 from llamaindex_dispatch.identity import Compare, Identity, Rule
 from llamaindex_dispatch.parts import dispatcher_of, patience_of
 from llamaindex_dispatch.rate_limiter import TokenRateLimiter
+from llamaindex_dispatch.restore import settings_in
+from llamaindex_dispatch.retries import RetryPolicy
 
 _FORWARDED = frozenset(
     {
@@ -56,8 +58,9 @@ class DispatchLLM(LLM):
     ``cache`` is a `SemanticCache`, or a `Dispatcher` to share all of it. ``rate_limiter`` is a core limiter such as
     `dispatch_core.TokenLimiter`, or a `TokenRateLimiter`, whose timeout then holds. ``namespace`` keeps tenants
     apart. ``semantic_vars`` are the template variables that hold a question; ``max_semantic_tokens`` is the length,
-    in estimated tokens, from which a question is matched exactly. A function-calling model gives a
-    `DispatchFunctionCallingLLM`.
+    in estimated tokens, from which a question is matched exactly. With ``retries`` a failed call is made again, each
+    attempt with a reservation of its own; set ``max_retries=0`` on the wrapped model then. A function-calling model
+    gives a `DispatchFunctionCallingLLM`.
 
     A hit has ``raw=None`` and says so in ``additional_kwargs["dispatch"]``. Everything that this class does not have
     is read from, and written to, the wrapped model ``llm``. Raises TypeError for what cannot be wrapped,
@@ -67,6 +70,7 @@ class DispatchLLM(LLM):
     llm: SerializeAsAny[LLM]
     cache: Any = Field(default=None, exclude=True)
     rate_limiter: Any = Field(default=None, exclude=True)
+    retries: Any = Field(default=None, exclude=True)
     namespace: str | None = None
     semantic_vars: tuple[str, ...] = ("query_str",)
     max_semantic_tokens: int = Field(default=200, ge=0)
@@ -84,6 +88,7 @@ class DispatchLLM(LLM):
         *,
         cache: SemanticCache | Dispatcher | None = None,
         rate_limiter: Limiter | TokenRateLimiter | None = None,
+        retries: RetryPolicy | None = None,
         namespace: str | None = None,
         semantic_vars: Sequence[str] = ("query_str",),
         max_semantic_tokens: int = 200,
@@ -92,11 +97,14 @@ class DispatchLLM(LLM):
             raise TypeError("wrap the model inside: DispatchLLM(structured.llm).as_structured_llm(output_cls)")
         if not isinstance(llm, LLM):
             raise TypeError(f"DispatchLLM wraps an LLM of llama_index, not {type(llm).__name__}")
+        if retries is not None and not isinstance(retries, RetryPolicy):
+            raise ConfigError(f"retries= takes a RetryPolicy, not {type(retries).__name__}")
         dispatcher = dispatcher_of(cache, rate_limiter)
         fields: dict[str, Any] = {
             "llm": llm,
             "cache": cache,
             "rate_limiter": rate_limiter,
+            "retries": retries,
             "namespace": namespace,
             "semantic_vars": tuple(semantic_vars),
             "max_semantic_tokens": max_semantic_tokens,
@@ -105,14 +113,22 @@ class DispatchLLM(LLM):
         for name in _FORWARDED:
             del self.__dict__[name]
         self._dispatcher = dispatcher
-        retries: Any = getattr(llm, "max_retries", 0)
-        if self._dispatcher.limiter is not None and retries:
+        hidden: Any = getattr(llm, "max_retries", 0)
+        if hidden and (self._dispatcher.limiter is not None or retries is not None):
             kind = type(llm).__name__
-            warnings.warn(f"{kind} retries past the rate limiter: set its max_retries=0, not {retries}", stacklevel=2)
+            past = "the rate limiter" if retries is None else "retries="
+            warnings.warn(f"{kind} retries past {past}: set its max_retries=0, not {hidden}", stacklevel=2)
 
     @classmethod
     def class_name(cls) -> str:
         return "DispatchLLM"
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> DispatchLLM:
+        """The model of a `to_dict`, which shows neither cache nor limiter nor retries: give them again, as in
+        ``DispatchLLM.from_dict(data, cache=cache)``. Raises `ConfigError` for a wrapped model of a class that nobody
+        imported; give it as ``llm=``."""
+        return cls(**settings_in({**data, **kwargs}))
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -205,7 +221,8 @@ class DispatchLLM(LLM):
     def _under(self, rule: Rule) -> Endpoints:
         if id(self) in _bypassing.get():
             rule = Compare.BYPASS
-        return Endpoints(self.llm, self._dispatcher, self._identity(), rule, patience_of(self.rate_limiter))
+        patience = patience_of(self.rate_limiter)
+        return Endpoints(self.llm, self._dispatcher, self._identity(), rule, timeout=patience, retries=self.retries)
 
     def _view(self, rule: Rule) -> LLM:
         """The wrapped model with our endpoints. The rule is bound to it: context variables are gone when the body of
@@ -249,7 +266,7 @@ class DispatchLLM(LLM):
         return super().__deepcopy__(memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        names = ("namespace", "semantic_vars", "max_semantic_tokens")
+        names = ("retries", "namespace", "semantic_vars", "max_semantic_tokens")
         settings = {name: getattr(self, name) for name in names}
         kept = (self.cache, self.rate_limiter, self._dispatcher)
         return _unpickled, (type(self), self.llm, settings, *map(shared.handle, kept))

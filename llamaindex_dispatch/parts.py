@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.rate_limiter import BaseRateLimiter
 
 from dispatch_core import ConfigError, Dispatcher
@@ -22,6 +23,12 @@ def dispatcher_of(cache: Any, rate_limiter: Any) -> Dispatcher:
         return cache
     if cache is not None and not _has(cache, _CACHE):
         raise ConfigError(f"cache= takes a SemanticCache of dispatch_core or a Dispatcher, {_instead_of(cache)}")
+    embedder = getattr(cache, "embedder", None)
+    if isinstance(embedder, BaseEmbedding):
+        kind = type(embedder).__name__
+        raise ConfigError(
+            f"a cache takes a model of llama_index as LlamaIndexEmbedder: LlamaIndexEmbedder({kind}(...))"
+        )
     return Dispatcher(cache, limiter)
 
 

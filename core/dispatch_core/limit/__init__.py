@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dispatch_core.limit.given import limiter_of
     from dispatch_core.limit.limiter import GaugeStats, LimiterStats, TokenLimiter
     from dispatch_core.limit.profile import PROFILES, Profile
+    from dispatch_core.limit.retry import RetryPolicy
     from dispatch_core.limit.tokenizer import tiktoken_counter
     from dispatch_core.limit.verdict import Refusal, Verdict
 else:
@@ -22,6 +23,7 @@ else:
             "PROFILES": "profile",
             "Profile": "profile",
             "Refusal": "verdict",
+            "RetryPolicy": "retry",
             "TokenEstimator": "count",
             "TokenLimiter": "limiter",
             "Verdict": "verdict",
@@ -37,6 +39,7 @@ __all__ = [
     "LimiterStats",
     "Profile",
     "Refusal",
+    "RetryPolicy",
     "TokenEstimator",
     "TokenLimiter",
     "Verdict",

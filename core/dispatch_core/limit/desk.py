@@ -94,6 +94,7 @@ class Desk:
         """Wait in line until the charge is made. Raises `LimitExceeded`."""
         waiter = Waiter(held, self._size(held.charge))
         deadline = self._deadline(held)
+        begun = self._clock()
         try:
             self.serial.alone(partial(self._join, waiter, deadline))
             while not waiter.admitted:
@@ -101,6 +102,7 @@ class Desk:
         except BaseException:
             self.serial.post(partial(self._leave, waiter))
             raise
+        held.waited = self._clock() - begun
 
     def _turn(self, waiter: Waiter, deadline: float) -> Flow[None]:
         """Sleep until there may be news."""

@@ -42,13 +42,13 @@ class Owner(Protocol):
 
 
 class QuotaReservation:
-    """A place in a quota; see the `Reservation` port.
+    """A place in a quota; see the `Reservation` port. ``waited`` is how many seconds its holder stood in line.
 
     As a context manager, ``with`` or ``async with``, it waits for its turn; what was not settled inside keeps its
     estimate.
     """
 
-    __slots__ = ("_limiter", "charge", "cost", "key", "priority", "since", "timeout")
+    __slots__ = ("_limiter", "charge", "cost", "key", "priority", "since", "timeout", "waited")
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class QuotaReservation:
         self.priority = priority
         self.key = key
         self.since: float | None = None
+        self.waited = 0.0
 
     def settle(
         self,

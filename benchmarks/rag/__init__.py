@@ -1,0 +1,1 @@
+"""A query engine over the handbook, asked everything twice: what does the second wording cost?"""
