@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.demo.trace import Arrival, load_answers, load_questions
 from benchmarks.load_test.arms import ARMS
-from benchmarks.load_test.locust_rig import locust_command, run_locust
+from benchmarks.load_test.locust_rig import Seen, locust_command, run_locust
 from benchmarks.load_test.outcome import Asked, Outcome, Run
 from benchmarks.load_test.plot import plot
 from benchmarks.load_test.regime import ARTICLE, QUICK, Regime
@@ -36,7 +36,7 @@ def main() -> int:
     seeds = range(1, (options.seeds or (1 if options.quick else 5)) + 1)
     options.out.mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
-    for run in _all_runs(regime, seeds, options.arms, locust, console):
+    for run in _all_runs(regime, seeds, options, locust, console):
         runs.append(run)
         files = write_csv(runs, options.out)
     measured = rows(runs)
@@ -53,41 +53,35 @@ def main() -> int:
 
 
 def _all_runs(
-    regime: Regime, seeds: Sequence[int], arms: Sequence[str], locust: list[str] | None, console: Console
+    regime: Regime, seeds: Sequence[int], options: argparse.Namespace, locust: list[str] | None, console: Console
 ) -> Iterator[Run]:
-    """Every arm with every seed, forth and back in turn (A-B-B-A), so that no arm always goes first; then Locust."""
-    plan = [(seed, arm) for seed in seeds for arm in (arms if seed % 2 else list(reversed(arms)))]
+    """Every arm with every seed, forth and back in turn (A-B-B-A), so that no arm always goes first; then Locust.
+
+    A run mostly waits: ``options.jobs`` go on at once, each with processes of its own.
+    """
+    arms: list[str] = options.arms
+    plan = [(OPEN_LOOP, seed, arm) for seed in seeds for arm in (arms if seed % 2 else reversed(arms))]
+    plan += [(LOCUST, seeds[0], arm) for arm in arms if locust]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        for seed, arm in plan:
-            task = progress.add_task(f"{OPEN_LOOP}, seed {seed}, {ARMS[arm].title}", total=regime.arrivals)
-            yield _open_loop(regime, seed, arm, partial(progress.advance, task))
-        for arm in arms if locust else ():
-            task = progress.add_task(f"{LOCUST}, seed {seeds[0]}, {ARMS[arm].title}", total=1)
-            yield _closed_loop(regime, seeds[0], arm, locust or [])
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(options.jobs) as pool:
+        task = progress.add_task("runs", total=len(plan))
+        futures = [pool.submit(_one, regime, *place, locust or []) for place in plan]
+        for future in futures:
+            yield future.result()
             progress.advance(task)
 
 
-def _open_loop(regime: Regime, seed: int, arm: str, on_done: Callable[[], None]) -> Run:
+def _one(regime: Regime, rig: str, seed: int, arm: str, locust: list[str]) -> Run:
     trace = make_trace(load_questions(), regime, seed=seed)
     with stage(arm, regime, seed=seed) as opened:
         meter = Meter(opened)
-        asked = asyncio.run(replay(trace, opened.url, on_done))
-        cost = meter.read()
-    return Run(OPEN_LOOP, arm, seed, _judged(trace, asked), cost, _lasted(trace, asked))
-
-
-def _closed_loop(regime: Regime, seed: int, arm: str, locust: list[str]) -> Run:
-    trace = make_trace(load_questions(), regime, seed=seed)
-    with stage(arm, regime, seed=seed) as opened:
-        meter = Meter(opened)
-        seen = run_locust(locust, trace, opened.url, regime, seed=seed)
+        if rig == LOCUST:
+            seen = run_locust(locust, trace, opened.url, regime, seed=seed)
+        else:
+            seen = Seen(trace, asyncio.run(replay(trace, opened.url)), None)
         cost = meter.read(seen.cpu_seconds)
-    return Run(LOCUST, arm, seed, _judged(seen.trace, seen.asked), cost, _lasted(seen.trace, seen.asked))
-
-
-def _lasted(trace: Sequence[Arrival], asked: Sequence[Asked]) -> float:
-    return max(arrival.at + one.seconds for arrival, one in zip(trace, asked, strict=True))
+    lasted = max(arrival.at + one.seconds for arrival, one in zip(seen.trace, seen.asked, strict=True))
+    return Run(rig, arm, seed, _judged(seen.trace, seen.asked), cost, lasted)
 
 
 def _judged(trace: Sequence[Arrival], asked: Sequence[Asked]) -> list[Outcome]:
@@ -128,6 +122,7 @@ def _options() -> argparse.Namespace:
         type=float,
         help="share of the repeats that are in the words of an earlier question (default: 0)",
     )
+    add("--jobs", type=int, default=2, help="runs at once (default: %(default)s)")
     add("--locust", metavar="PROGRAM", help="Locust of another environment (default: that of this one)")
     add("--no-locust", action="store_true", help="the open loop only")
     add("--out", type=Path, default=Path("benchmark-output/load-test"), help="folder of the files")

@@ -9,11 +9,15 @@ import argparse
 import asyncio
 import signal
 import time
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from benchmarks.demo.provider import Quota
 from benchmarks.load_test.arms import ARMS, Ask, Target
+from benchmarks.load_test.outcome import quantile
+
+_TICK = 0.05
 
 
 def application(ask: Ask) -> web.Application:
@@ -28,12 +32,27 @@ def application(ask: Ask) -> web.Application:
         return web.json_response({"answer": found.text, "hit": found.hit})
 
     async def stats(request: web.Request) -> web.Response:
-        return web.json_response({"cpu_seconds": time.process_time()})
+        return web.json_response({"cpu_seconds": time.process_time(), "lag": quantile(sorted(lags), 0.99)})
 
+    async def watch(_: web.Application) -> AsyncIterator[None]:
+        watching = asyncio.create_task(_measure(lags))
+        yield
+        watching.cancel()
+
+    lags = [0.0]
     app = web.Application()
+    app.cleanup_ctx.append(watch)
     app.router.add_post("/ask", answer)
     app.router.add_get("/stats", stats)
     return app
+
+
+async def _measure(lags: list[float]) -> None:
+    """How late the loop wakes up, in seconds: because it computes, or because the machine has no time for it."""
+    while True:
+        due = time.monotonic() + _TICK
+        await asyncio.sleep(_TICK)
+        lags.append(time.monotonic() - due)
 
 
 async def _serve(ask: Ask) -> None:

@@ -24,11 +24,11 @@ LIMIT = 300
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What Locust saw: the arrivals that were asked, when, and how they came back; and its own CPU seconds."""
+    """The arrivals that were asked, and how they came back; CPU seconds of whoever asked, if in another process."""
 
     trace: list[Arrival]
     asked: list[Asked]
-    cpu_seconds: float
+    cpu_seconds: float | None
 
 
 def locust_command(given: str | None) -> list[str] | None:

@@ -2,9 +2,9 @@
 
 The article reports 8.5 % 429s, a mean of 3.8 s and a P99 of 12 s for 100 users of the bare program. `ARTICLE` is near
 that: the demand is 1.09 times the requests a minute, so a bare program that never retries loses about one call in
-twelve; a call takes 1.3 s on average when nothing is in its way; retrying until there is an answer lets a queue grow
+twelve; a call takes 1 s on average when nothing is in its way; retrying until there is an answer lets a queue grow
 for as long as the trace lasts. The quota of a minute is counted over a sliding window of ten seconds, so that a trace
-of less than a minute sees several windows.
+of 80 s sees several windows.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Regime:
 
 ARTICLE = Regime(
     name="article",
-    quota=Quota(rpm=495, tpm=60_000, window=10.0),
-    latency=2.0,
-    rate=9.0,
+    quota=Quota(rpm=276, tpm=36_000, window=10.0),
+    latency=1.5,
+    rate=5.0,
     arrivals=400,
-    think=9.8,
+    think=18.7,
 )
 QUICK = Regime(
     name="quick",

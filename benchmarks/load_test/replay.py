@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -15,7 +15,7 @@ PATIENCE = 300.0
 """Seconds that a question may take; none comes near."""
 
 
-async def replay(trace: Sequence[Arrival], url: str, on_done: Callable[[], None]) -> list[Asked]:
+async def replay(trace: Sequence[Arrival], url: str) -> list[Asked]:
     """Ask every question of the trace at its time, wait for all. Times count from the intended arrival."""
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
@@ -23,11 +23,11 @@ async def replay(trace: Sequence[Arrival], url: str, on_done: Callable[[], None]
 
         async def one(arrival: Arrival) -> Asked:
             await asyncio.sleep(arrival.at - (time.perf_counter() - start))
+            late = time.perf_counter() - start - arrival.at
             async with session.post(f"{url}/ask", json={"question": arrival.question.text}) as response:
                 told = await response.json()
-            on_done()
             seconds = time.perf_counter() - start - arrival.at
             hit = bool(told.get("hit"))
-            return Asked(seconds, response.status, told.get("answer"), hit, told.get("error"))
+            return Asked(seconds, response.status, told.get("answer"), hit, told.get("error"), late)
 
         return await asyncio.gather(*(one(arrival) for arrival in trace))

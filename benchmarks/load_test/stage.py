@@ -19,26 +19,34 @@ from benchmarks.load_test.regime import Regime
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where to ask, and how to read the counters of both processes."""
+    """Where to ask, and how to read what both processes tell of themselves."""
 
     url: str
     provider: Provider
 
+    def application(self) -> dict[str, Any]:
+        """CPU seconds since the start, and the P99 of how late its loop woke up, in seconds."""
+        with urllib.request.urlopen(f"{self.url}/stats", timeout=60) as reply:
+            told: dict[str, Any] = json.load(reply)
+            return told
+
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU seconds of the application and of the provider since they started."""
-        with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as reply:
-            application: dict[str, Any] = json.load(reply)
-        return float(application["cpu_seconds"]), float(self.provider.stats()["cpu_seconds"])
+        return float(self.application()["cpu_seconds"]), float(self.provider.stats()["cpu_seconds"])
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a stretch of time took of one core, as shares, and what the provider counted in it."""
+    """What a stretch of time took of one core, as shares, and what the provider counted in it.
+
+    ``lag`` is the P99 of how late the application woke up, in seconds.
+    """
 
     application: float
     provider: float
     generator: float
     counted: dict[str, Any]
+    lag: float = 0.0
 
 
 class Meter:
@@ -47,15 +55,21 @@ class Meter:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._before = stage.cpu_seconds()
-        self._began, self._own = time.monotonic(), time.process_time()
+        self._began, self._own = time.monotonic(), time.thread_time()
 
     def read(self, generator_seconds: float | None = None) -> Cost:
-        """``generator_seconds``: CPU of whoever asked, if that was not this process."""
+        """``generator_seconds``: CPU of whoever asked, if that was not this thread."""
         took = time.monotonic() - self._began
         after = self._stage.cpu_seconds()
         application, of_provider = ((now - before) / took for now, before in zip(after, self._before, strict=True))
-        own = time.process_time() - self._own if generator_seconds is None else generator_seconds
-        return Cost(application, of_provider, own / took, self._stage.provider.stats())
+        own = time.thread_time() - self._own if generator_seconds is None else generator_seconds
+        return Cost(
+            application,
+            of_provider,
+            own / took,
+            self._stage.provider.stats(),
+            float(self._stage.application()["lag"]),
+        )
 
 
 @contextmanager
