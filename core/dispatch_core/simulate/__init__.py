@@ -3,7 +3,7 @@
 It answers by meaning: questions of one group get one answer, and every response says which group it thought
 it was asked (header ``x-simulated-group``, field ``system_fingerprint``), so a client can count wrong
 answers. It enforces requests and tokens per minute, takes the time a model would, and fails on demand.
-It speaks OpenAI's chat completions and embeddings and Anthropic's messages.
+It speaks OpenAI's chat completions, completions and embeddings, and Anthropic's messages.
 
 Importing this needs nothing; starting a `Simulator` needs ``pip install 'ai-dispatcher[simulate]'``.
 """

@@ -45,11 +45,11 @@ class ChatCompletions:
         closing = _chunks(exchange, {}, reply.finish)
         if chat.include_usage:
             used = wire.usage(chat, reply.tokens * chat.n)
-            closing += _event({**_head(exchange), "choices": [], "usage": used})
+            closing += event({**_head(exchange), "choices": [], "usage": used})
         return closing + "data: [DONE]\n\n"
 
     def broken(self, error: ApiError) -> str:
-        return _event(error.body)
+        return event(error.body)
 
 
 def _chunks(exchange: Exchange, delta: dict[str, Any], finish: str | None) -> str:
@@ -57,12 +57,13 @@ def _chunks(exchange: Exchange, delta: dict[str, Any], finish: str | None) -> st
     if exchange.chat.include_usage:
         base["usage"] = None
     choice = {"delta": delta, "logprobs": None, "finish_reason": finish}
-    return "".join(_event({**base, "choices": [{"index": i, **choice}]}) for i in range(exchange.chat.n))
+    return "".join(event({**base, "choices": [{"index": i, **choice}]}) for i in range(exchange.chat.n))
 
 
 def _head(exchange: Exchange) -> dict[str, Any]:
     return wire.head(exchange.identity, exchange.created, exchange.chat, exchange.reply, "chat.completion.chunk")
 
 
-def _event(data: dict[str, Any]) -> str:
+def event(data: dict[str, Any]) -> str:
+    """One server-sent event."""
     return f"data: {json.dumps(data, separators=(',', ':'))}\n\n"

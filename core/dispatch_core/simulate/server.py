@@ -27,6 +27,7 @@ from dispatch_core.simulate.messages import Messages
 from dispatch_core.simulate.quota import Admission, Quota, Rejection
 from dispatch_core.simulate.request import ApiError
 from dispatch_core.simulate.text import draw_embedding_time, draw_pace
+from dispatch_core.simulate.text_completions import TextCompletions
 from dispatch_core.simulate.web import MAX_BODY, authorise, require_version, speak_json
 
 GROUP_HEADER = "x-simulated-group"
@@ -47,12 +48,14 @@ class Provider:
         self._numbers = itertools.count(1)
         self._quota = self._fresh_quota()
         self._completions: Dialect = ChatCompletions()
+        self._texts: Dialect = TextCompletions()
         self._messages: Dialect = Messages()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[speak_json])
         add = app.router
         add.add_post("/v1/chat/completions", self.chat)
+        add.add_post("/v1/completions", self.complete)
         add.add_post("/v1/messages", self.messages)
         add.add_post("/v1/embeddings", self.embeddings)
         add.add_get("/v1/models", self.models)
@@ -115,6 +118,9 @@ class Provider:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         return await self._counted(request, lambda tally: self._answer(request, tally, self._completions))
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, lambda tally: self._answer(request, tally, self._texts))
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         async def versioned(tally: Tally) -> web.StreamResponse:
