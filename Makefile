@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed clean
+.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed load-test clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -45,6 +45,9 @@ bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then ben
 	$(PY) -m benchmarks.cache_quality $(if $(DATA),--data $(DATA)) $(ARGS)
 	$(MAKE) bench-speed
 
+load-test: $(VENV)/.loadtest  ## bare and dispatched programs at the article's demand, in real time (25 min; ARGS=--quick: 3)
+	$(PY) -m benchmarks.load_test $(ARGS)
+
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches
 	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.cache_speed $(ARGS)
@@ -67,4 +70,8 @@ $(VENV)/.dev: $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.demo
+	$(PIP) --editable '.[loadtest]'
 	@touch $@

@@ -35,9 +35,10 @@ class Provider:
 
 
 @contextmanager
-def provider(quota: Quota, *, seed: int) -> Iterator[Provider]:
-    """Start ``dispatcher simulate``, yield its address, stop it."""
+def provider(quota: Quota, *, seed: int, latency: float = 1.0) -> Iterator[Provider]:
+    """Start ``dispatcher simulate``, yield its address, stop it. ``latency`` scales its times."""
     command = [sys.executable, "-m", "dispatch_core", "simulate", "--port", "0", "--seed", str(seed)]
+    command += ["--latency", str(latency)]
     command += ["--rpm", str(quota.rpm), "--tpm", str(quota.tpm), "--window", str(quota.window)]
     command += ["--questions", str(QUESTIONS), "--answers", str(ANSWERS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

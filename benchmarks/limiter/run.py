@@ -13,9 +13,10 @@ from benchmarks.limiter.adapters import Adapter, GaveUp, Settings
 from benchmarks.limiter.clock import START, in_virtual_time, virtual_now
 from benchmarks.limiter.limiters import LIMITERS
 from benchmarks.limiter.provider import Oracle, Provider, Response, Tally
-from benchmarks.limiter.styles import ProviderQuota, Style
+from benchmarks.limiter.styles import Style
 from benchmarks.limiter.workload import Request, Scenario, means, requests
 from dispatch_core import LimitError
+from dispatch_core.simulate.quota import Quota
 
 _DRAIN = 120.0
 
@@ -83,7 +84,7 @@ class _World:
         scenario, job = self._scenario, self._job
         spec = LIMITERS[job.limiter]
         tally = Tally(self._begin, self._end)
-        quota = ProviderQuota(job.style, rpm=scenario.rpm, tpm=scenario.tpm, start=START)
+        quota = Quota(style=job.style, rpm=scenario.rpm, tpm=scenario.tpm, start=START)
         kind = Oracle if spec.oracle else Provider
         self._provider = kind(quota, tally, seed=job.seed, clock=virtual_now)
         self._mean = means(scenario).actual

@@ -19,9 +19,9 @@ from benchmarks.limiter.cost import crowded, uncontended
 from benchmarks.limiter.limiters import LIMITERS, Limiter
 from benchmarks.limiter.provider import Oracle, Provider, Response, Tally
 from benchmarks.limiter.run import Job, Result, percentile, run
-from benchmarks.limiter.styles import STYLES, ProviderQuota, Style
+from benchmarks.limiter.styles import STYLES, Style
 from benchmarks.limiter.workload import MAX_TOKENS, SCENARIOS, Request, Scenario, means, requests
-from dispatch_core.simulate.quota import Admission, Rejection
+from dispatch_core.simulate.quota import Quota
 
 CLOSED = next(scenario for scenario in SCENARIOS if scenario.name == "closed")
 SHORT = replace(CLOSED, warmup=60.0, measured=120.0)
@@ -84,48 +84,13 @@ def test_a_lost_wake_up_and_a_blocking_sleep_are_errors():
         in_virtual_time(blocking())
 
 
-# The styles, as tables of instants: 600 tokens and 60 requests a minute
-
-
-@pytest.mark.parametrize(
-    ("style", "arrivals"),
-    [
-        ("sliding", [(0, 400, None), (30, 200, None), (31, 1, 29), (60, 400, None), (61, 1, 29)]),
-        ("bucket", [(0, 600, None), (1, 20, 1), (2, 20, None), (2, 10, 1), (62, 600, None)]),
-        ("second", [(0, 10, None), (0, 10, 1), (1, 10, None), (2, 95, None), (3, 1, 7.6), (10.6, 1, None)]),
-        ("slices", [(0, 600, None), (59, 1, 1), (60, 600, None), (61, 1, 59)]),
-    ],
-)
-def test_a_style_lets_in_or_says_when(style, arrivals):
-    quota = ProviderQuota(style, rpm=60, tpm=600)
-    for at, tokens, wait in arrivals:
-        verdict = quota.admit(tokens, at)
-        assert (verdict.retry_after if isinstance(verdict, Rejection) else None) == wait, at
-
-
-@pytest.mark.parametrize(("style", "wait"), [("sliding", None), ("bucket", None), ("second", 0.5), ("slices", 0.5)])
-def test_requests_are_counted_in_the_grain_of_the_style(style, wait):
-    """60 requests a minute, two of them half a second apart."""
-    quota = ProviderQuota(style, rpm=60, tpm=60_000)
-    assert isinstance(quota.admit(1, 0.0), Admission)
-    verdict = quota.admit(1, 0.5)
-    assert (verdict.retry_after if isinstance(verdict, Rejection) else None) == wait
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_what_was_reserved_and_not_used_comes_back_when_it_is_reconciled(style):
-    quota = ProviderQuota(style, rpm=60, tpm=600)
-    admission = quota.admit(600, 0.0)
-    assert isinstance(admission, Admission)
-    assert isinstance(quota.admit(50, 1.0), Rejection)
-    quota.settle(admission, 0, 2.0)
-    assert isinstance(quota.admit(50, 2.0), Admission)
+# The provider
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_refusal_carries_the_headers_of_the_api(style):
     async def ask() -> Response:
-        quota = ProviderQuota(style, rpm=60, tpm=600, start=START)
+        quota = Quota(style=style, rpm=60, tpm=600, start=START)
         quota.admit(600, virtual_now())
         provider = Provider(quota, Tally(0, math.inf), seed=1, clock=virtual_now)
         return await provider.send(Request(0, 10, 5, 44, 1.0, max_tokens=10))
@@ -174,7 +139,7 @@ def test_the_oracle_keeps_the_order_of_arrival():
     async def ask() -> list[int]:
         served: list[int] = []
         provider = Oracle(
-            ProviderQuota("bucket", rpm=600, tpm=600, start=START), Tally(0, math.inf), seed=1, clock=virtual_now
+            Quota(style="bucket", rpm=600, tpm=600, start=START), Tally(0, math.inf), seed=1, clock=virtual_now
         )
 
         async def one(index: int, tokens: int) -> None:

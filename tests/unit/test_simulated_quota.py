@@ -13,7 +13,10 @@ from dispatch_core.simulate import Admission, Quota, Rejection, Style
 from dispatch_core.simulate.quota import STYLES
 from dispatch_core.simulate.reply import duration, limit_headers, refusal
 
-every_style = pytest.mark.parametrize("style", STYLES)
+WINDOWED: tuple[Style, ...] = ("sliding", "bucket", "fixed")
+"""Those that count everything over one window, however long; the others have seconds in them."""
+
+every_style = pytest.mark.parametrize("style", WINDOWED)
 
 
 def admitted(quota: Quota, tokens: int, now: float) -> Admission:
@@ -221,6 +224,55 @@ def test_an_unlimited_quota_admits_everything_and_has_no_levels() -> None:
     quota = Quota()
     quota.settle(admitted(quota, 10**9, 0.0), 5, 1.0)
     assert quota.levels(0.0) == {}
+
+
+# What the styles of providers differ in: 600 tokens and 60 requests a minute
+
+
+@pytest.mark.parametrize(
+    ("style", "arrivals"),
+    [
+        ("sliding", [(0, 400, None), (30, 200, None), (31, 1, 29), (60, 400, None), (61, 1, 29)]),
+        ("bucket", [(0, 600, None), (1, 20, 1), (2, 20, None), (2, 10, 1), (62, 600, None)]),
+        ("second", [(0, 10, None), (0, 10, 1), (1, 10, None), (2, 95, None), (3, 1, 7.6), (10.6, 1, None)]),
+        ("slices", [(0, 600, None), (59, 1, 1), (60, 600, None), (61, 1, 59)]),
+    ],
+)
+def test_a_style_lets_in_or_says_when(style: Style, arrivals: list[tuple[float, int, float | None]]) -> None:
+    quota = Quota(style=style, rpm=60, tpm=600)
+    for at, tokens, wait in arrivals:
+        verdict = quota.admit(tokens, at)
+        assert (verdict.retry_after if isinstance(verdict, Rejection) else None) == wait, at
+
+
+@pytest.mark.parametrize(("style", "wait"), [("sliding", None), ("bucket", None), ("second", 0.5), ("slices", 0.5)])
+def test_requests_are_counted_in_the_grain_of_the_style(style: Style, wait: float | None) -> None:
+    """60 requests a minute, two of them half a second apart."""
+    quota = Quota(style=style, rpm=60, tpm=60_000)
+    assert isinstance(quota.admit(1, 0.0), Admission)
+    verdict = quota.admit(1, 0.5)
+    assert (verdict.retry_after if isinstance(verdict, Rejection) else None) == wait
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_was_reserved_and_not_used_comes_back_when_it_is_reconciled(style: Style) -> None:
+    quota = Quota(style=style, rpm=60, tpm=600)
+    admission = quota.admit(600, 0.0)
+    assert isinstance(admission, Admission)
+    assert isinstance(quota.admit(50, 1.0), Rejection)
+    quota.settle(admission, 0, 2.0)
+    assert isinstance(quota.admit(50, 2.0), Admission)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_input_and_output_have_limits_of_their_own(style: Style) -> None:
+    quota = Quota(style=style, itpm=6_000, otpm=600)
+    verdict = quota.admit(100, 0.0, input_tokens=100)
+    assert isinstance(verdict, Admission)
+    quota.settle(verdict, 701, 0.0, input_tokens=100, output_tokens=601)
+    over = quota.admit(1, 0.0, input_tokens=1)
+    assert isinstance(over, Rejection)
+    assert over.dimension == "output_tokens"
 
 
 sequences = st.lists(

@@ -11,8 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dispatch_core.simulate.config import SimulatorConfig
+from dispatch_core.simulate.faults import KINDS, Fault
 from dispatch_core.simulate.quota import STYLES
 from dispatch_core.simulate.simulator import Simulator
+
+FAULT_HELP = (
+    f"what goes wrong, as 'KIND; name=value; ...': {', '.join(KINDS)} with share, count, lasting, status, seconds, "
+    "after_tokens; may be given several times, the first that applies strikes"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8089, help="port to listen on, 0 for a free one (default: %(default)s)")
     add("--rpm", type=int, help="requests per minute (default: unlimited)")
     add("--tpm", type=int, help="tokens per minute (default: unlimited)")
+    add("--itpm", type=int, help="input tokens per minute (default: unlimited)")
+    add("--otpm", type=int, help="output tokens per minute (default: unlimited)")
     add("--window", type=float, default=60.0, help="seconds the quota is counted over (default: %(default)s)")
     add("--style", choices=STYLES, default="sliding", help="how the quota is counted (default: %(default)s)")
     add("--questions", type=Path, metavar="FILE", help="JSON Lines of group and text")
@@ -29,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--latency", type=float, default=1.0, help="factor on all times, 0 for none (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the times drawn (default: %(default)s)")
     add("--require-key", action="store_true", help="answer 401 to requests without an API key")
+    add("--fault", action="append", default=[], metavar="FAULT", help=FAULT_HELP)
     add("--log-requests", action="store_true", help="log method, path and status of every request")
 
 
@@ -43,6 +52,8 @@ def run(namespace: argparse.Namespace) -> int:
             port=namespace.port,
             rpm=namespace.rpm,
             tpm=namespace.tpm,
+            itpm=namespace.itpm,
+            otpm=namespace.otpm,
             window=namespace.window,
             style=namespace.style,
             groups=namespace.questions,
@@ -51,6 +62,7 @@ def run(namespace: argparse.Namespace) -> int:
             seed=namespace.seed,
             require_key=namespace.require_key,
             log_requests=namespace.log_requests,
+            faults=tuple(map(Fault.parse, namespace.fault)),
         )
         simulator = Simulator(config).start()
     except (ImportError, OSError, ValueError) as error:
@@ -68,7 +80,12 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _limits(config: SimulatorConfig) -> str:
-    counts = {"requests": config.rpm, "tokens": config.tpm}
+    counts = {
+        "requests": config.rpm,
+        "tokens": config.tpm,
+        "input tokens": config.itpm,
+        "output tokens": config.otpm,
+    }
     limits = [f"{limit} {name} a minute" for name, limit in counts.items() if limit is not None]
     return f"{' and '.join(limits)}, {config.style}, window {config.window:g} s" if limits else "no limits"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_core.errors import ConfigError
+from dispatch_core.simulate.faults import Fault
 from dispatch_core.simulate.quota import Style
 
 
@@ -13,8 +14,9 @@ from dispatch_core.simulate.quota import Style
 class SimulatorConfig:
     """How a simulated provider listens, limits, answers and paces.
 
-    ``port`` 0 takes a free port. ``rpm`` and ``tpm`` are per minute (None: unlimited) and counted over
-    ``window`` seconds in the given ``style``; one quota serves all models and keys. ``groups`` and
+    ``port`` 0 takes a free port. ``rpm``, ``tpm``, ``itpm`` (input) and ``otpm`` (output tokens) are per minute
+    (None: unlimited) and counted over ``window`` seconds in the given ``style``; one quota serves all models and
+    keys, in either protocol. ``faults`` are those from the start on and after every reset. ``groups`` and
     ``answers`` are the JSON Lines files of `AnswerBook.load`. ``latency`` scales all times: 1.0 is
     realistic, 0.0 answers at once. ``seed`` changes the times drawn. ``models`` is what ``GET /v1/models``
     lists; any name is answered.
@@ -24,6 +26,8 @@ class SimulatorConfig:
     port: int = 0
     rpm: int | None = None
     tpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
     window: float = 60.0
     style: Style = "sliding"
     groups: Path | None = None
@@ -33,6 +37,7 @@ class SimulatorConfig:
     require_key: bool = False
     log_requests: bool = False
     models: tuple[str, ...] = ("sim-large", "sim-small")
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.latency < float("inf"):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 CLIENT_GONE = 499
 """The status under which `Stats.by_status` counts a client that left before its answer was complete."""
+BROKEN_OFF = 599
+"""The status under which `Stats.by_status` counts a connection that a fault has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class Stats:
     """A snapshot since the start or the last reset.
 
     ``requests`` counts every request to a model, malformed ones included; tokens are those of requests that are
-    done, as far as they were produced; ``by_status`` counts requests that are done.
+    done, as far as they were produced; ``by_status`` counts requests that are done; ``struck`` counts those that met
+    a fault, whose 429s are in ``rejected_429`` too.
     """
 
     requests: int
@@ -27,6 +30,7 @@ class Stats:
     in_flight: int
     max_in_flight: int
     by_status: Mapping[int, int]
+    struck: int = 0
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class Tally:
     completion_tokens: int = 0
     max_in_flight: int = 0
     by_status: Counter[int] = field(default_factory=Counter)
+    struck: int = 0
 
 
 class Ledger:
@@ -59,6 +64,10 @@ class Ledger:
     def admit(self, tally: Tally) -> None:
         with self._changed:
             tally.admitted += 1
+
+    def strike(self, tally: Tally) -> None:
+        with self._changed:
+            tally.struck += 1
 
     def settle(self, tally: Tally, prompt_tokens: int, completion_tokens: int) -> None:
         with self._changed:
@@ -93,4 +102,5 @@ class Ledger:
                 in_flight=self._in_flight,
                 max_in_flight=tally.max_in_flight,
                 by_status=dict(sorted(tally.by_status.items())),
+                struck=tally.struck,
             )

@@ -14,6 +14,14 @@ from dispatch_core.simulate.request import ApiError, ChatRequest
 from dispatch_core.simulate.schema import example
 from dispatch_core.simulate.text import count, cut
 
+_UNITS: Mapping[Dimension, str] = {
+    "requests": "requests per min (RPM)",
+    "tokens": "tokens per min (TPM)",
+    "input_tokens": "input tokens per min (ITPM)",
+    "output_tokens": "output tokens per min (OTPM)",
+}
+_HEADED: tuple[Dimension, ...] = ("requests", "tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -43,24 +51,36 @@ def compose(chat: ChatRequest, book: AnswerBook) -> Reply:
 
 def refusal(rejection: Rejection, model: str, levels: Mapping[Dimension, Level]) -> ApiError:
     """The 429 for a rejection, with the header that says when to come back, unless it can never fit."""
-    unit = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}[rejection.dimension]
+    unit = _UNITS[rejection.dimension]
     where = f"for {model} in organization org-simulated on {unit}: Limit {rejection.limit}"
     headers = limit_headers(levels)
     if rejection.retry_after is None:
         message = f"Request too large {where}, Requested {rejection.requested}. "
         message += "The input or output tokens must be reduced in order to run successfully."
     else:
-        again = math.ceil(round(rejection.retry_after * 1000, 3))
-        headers |= {"retry-after": str(math.ceil(again / 1000)), "retry-after-ms": str(again)}
+        headers |= _come_back(rejection.retry_after)
         message = f"Rate limit reached {where}, Used {rejection.used}, Requested {rejection.requested}. "
         message += f"Please try again in {duration(rejection.retry_after)}."
     return ApiError(429, message, kind=rejection.dimension, code="rate_limit_exceeded", headers=headers)
 
 
+def throttled(seconds: float | None) -> ApiError:
+    """A 429 that no quota explains; come back after `seconds` (None: it does not say when)."""
+    headers = {} if seconds is None else _come_back(seconds)
+    return ApiError(429, "Rate limit reached.", kind="requests", code="rate_limit_exceeded", headers=headers)
+
+
+def _come_back(seconds: float) -> dict[str, str]:
+    milliseconds = math.ceil(round(seconds * 1000, 3))
+    return {"retry-after": str(math.ceil(milliseconds / 1000)), "retry-after-ms": str(milliseconds)}
+
+
 def limit_headers(levels: Mapping[Dimension, Level]) -> dict[str, str]:
-    """``x-ratelimit-*`` of the limited dimensions; limit and remaining are amounts per window."""
+    """``x-ratelimit-*`` of requests and tokens where limited; limit and remaining are amounts per window."""
     headers = {}
-    for name, level in levels.items():
+    for name in _HEADED:
+        if (level := levels.get(name)) is None:
+            continue
         headers[f"x-ratelimit-limit-{name}"] = str(level.limit)
         headers[f"x-ratelimit-remaining-{name}"] = str(level.remaining)
         headers[f"x-ratelimit-reset-{name}"] = duration(level.reset)

@@ -106,7 +106,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     texts = [_message_text(message, f"messages[{index}]") for index, message in enumerate(messages)]
     roles = [message["role"] for message in messages]
     last = len(roles) - 1 - roles[::-1].index("user") if "user" in roles else len(roles) - 1
-    stream, options = _stream(data)
+    stream, options = stream_of(data)
     name, ends, schema = _structure(data)
     prompt_tokens = sum(map(count, texts)) + MESSAGE_TOKENS * len(texts) + REPLY_TOKENS
     if data.get("tools"):
@@ -157,7 +157,8 @@ def _choices(data: Mapping[str, Any]) -> int:
     return n or 1
 
 
-def _stream(data: Mapping[str, Any]) -> tuple[bool, bool]:
+def stream_of(data: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Is it streamed, and is its usage to be told at the end?"""
     stream, options = data.get("stream"), data.get("stream_options")
     need(stream is None or isinstance(stream, bool), "stream", "a boolean")
     need(options is None or isinstance(options, dict), "stream_options", "an object")

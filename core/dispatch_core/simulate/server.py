@@ -1,4 +1,4 @@
-"""The simulator's HTTP server. The only file here that needs aiohttp."""
+"""The simulator's handlers: count, ask the quota, let a fault strike, deliver."""
 
 from __future__ import annotations
 
@@ -7,73 +7,83 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
+from dispatch_core.errors import ConfigError
 from dispatch_core.simulate import reply as wire
 from dispatch_core.simulate.answers import AnswerBook
+from dispatch_core.simulate.completions import ChatCompletions
 from dispatch_core.simulate.config import SimulatorConfig
+from dispatch_core.simulate.delivery import BrokenOff, Delivery, hang_up, server_error, silence, stream, whole
+from dispatch_core.simulate.dialect import Dialect, Exchange
 from dispatch_core.simulate.embeddings import embedding_list, parse_embedding, vectors
-from dispatch_core.simulate.ledger import CLIENT_GONE, Ledger, Stats, Tally
+from dispatch_core.simulate.faults import Fault, Faults
+from dispatch_core.simulate.ledger import BROKEN_OFF, CLIENT_GONE, Ledger, Stats, Tally
+from dispatch_core.simulate.messages import Messages
 from dispatch_core.simulate.quota import Admission, Quota, Rejection
-from dispatch_core.simulate.reply import Reply
-from dispatch_core.simulate.request import ApiError, ChatRequest, parse_chat
-from dispatch_core.simulate.text import Pace, draw_embedding_time, draw_pace, split
+from dispatch_core.simulate.request import ApiError
+from dispatch_core.simulate.text import draw_embedding_time, draw_pace
+from dispatch_core.simulate.text_completions import TextCompletions
+from dispatch_core.simulate.web import MAX_BODY, authorise, require_version, speak_json
 
-MAX_BODY = 8 * 1024 * 1024
 GROUP_HEADER = "x-simulated-group"
+FAULT_HEADER = "x-simulated-fault"
 
 log = logging.getLogger(__name__)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One admitted request on its way out. `produced` counts the completion tokens made so far."""
-
-    chat: ChatRequest
-    reply: Reply
-    pace: Pace
-    identity: str
-    created: int
-    headers: dict[str, str]
-    start: float
-    produced: int = 0
 
 
 class Provider:
     """The handlers of one simulated provider, on one event loop; any thread may read the ledger."""
 
-    def __init__(self, config: SimulatorConfig, book: AnswerBook, ledger: Ledger) -> None:
+    def __init__(self, config: SimulatorConfig, book: AnswerBook, ledger: Ledger, faults: Faults) -> None:
         self._config = config
         self._book = book
         self._ledger = ledger
+        self._faults = faults
         self._created = int(time.time())
         self._numbers = itertools.count(1)
         self._quota = self._fresh_quota()
+        self._completions: Dialect = ChatCompletions()
+        self._texts: Dialect = TextCompletions()
+        self._messages: Dialect = Messages()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[speak_json])
-        app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_post("/v1/embeddings", self.embeddings)
-        app.router.add_get("/v1/models", self.models)
-        app.router.add_get("/health", self.health)
-        app.router.add_get("/stats", self.stats)
-        app.router.add_post("/reset", self.reset_all)
+        add = app.router
+        add.add_post("/v1/chat/completions", self.chat)
+        add.add_post("/v1/completions", self.complete)
+        add.add_post("/v1/messages", self.messages)
+        add.add_post("/v1/embeddings", self.embeddings)
+        add.add_get("/v1/models", self.models)
+        add.add_get("/health", self.health)
+        add.add_get("/stats", self.stats)
+        add.add_post("/reset", self.reset_all)
+        add.add_get("/faults", self.list_faults)
+        add.add_post("/faults", self.set_faults)
+        add.add_delete("/faults", self.clear_faults)
         return app
 
     def reset(self) -> None:
-        """Zero the counters and fill the quota. Requests in flight settle against the old ones."""
+        """Zero the counters, fill the quota, set the faults of the start. Requests in flight keep the old quota."""
         self._ledger.reset()
         self._quota = self._fresh_quota()
+        self._faults.replace(self._config.faults, time.monotonic())
 
     def _fresh_quota(self) -> Quota:
         limits = self._config
-        now = time.monotonic()
-        return Quota(rpm=limits.rpm, tpm=limits.tpm, window=limits.window, style=limits.style, start=now)
+        return Quota(
+            rpm=limits.rpm,
+            tpm=limits.tpm,
+            itpm=limits.itpm,
+            otpm=limits.otpm,
+            window=limits.window,
+            style=limits.style,
+            start=time.monotonic(),
+        )
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -85,30 +95,57 @@ class Provider:
         self.reset()
         return web.json_response(_stats_json(self._ledger.snapshot()))
 
+    async def list_faults(self, request: web.Request) -> web.Response:
+        return web.json_response([asdict(fault) for fault in self._faults.live(time.monotonic())])
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        """Set one fault or a list of them instead of those before."""
+        try:
+            told: Any = json.loads(await request.read())
+            faults = [Fault.of(one) for one in (told if isinstance(told, list) else [told])]
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ApiError(400, f"Expected a fault or a list of faults: {error}") from error
+        self._faults.replace(faults, time.monotonic())
+        return await self.list_faults(request)
+
+    async def clear_faults(self, request: web.Request) -> web.Response:
+        self._faults.replace((), time.monotonic())
+        return web.json_response([])
+
     async def models(self, request: web.Request) -> web.Response:
-        self._authorise(request)
+        authorise(request, self._config)
         return web.json_response(wire.models(self._config.models, self._created))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._counted(request, self._chat)
+        return await self._counted(request, lambda tally: self._answer(request, tally, self._completions))
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, lambda tally: self._answer(request, tally, self._texts))
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        async def versioned(tally: Tally) -> web.StreamResponse:
+            require_version(request)
+            return await self._answer(request, tally, self._messages)
+
+        return await self._counted(request, versioned)
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        return await self._counted(request, self._embed)
+        return await self._counted(request, lambda tally: self._embed(request, tally))
 
     async def _counted(
-        self, request: web.Request, handle: Callable[[web.Request, Tally], Awaitable[web.StreamResponse]]
+        self, request: web.Request, handle: Callable[[Tally], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         tally = self._ledger.arrive()
         status = CLIENT_GONE
         try:
-            answer = await handle(request, tally)
+            answer = await handle(tally)
             status = answer.status
             return answer
-        except ApiError as error:
+        except (ApiError, web.HTTPException) as error:
             status = error.status
             raise
-        except web.HTTPException as error:
-            status = error.status
+        except BrokenOff:
+            status = BROKEN_OFF
             raise
         except ConnectionError:
             raise
@@ -120,188 +157,98 @@ class Provider:
             if self._config.log_requests:
                 log.info("%s %s %d", request.method, request.path, status)
 
-    async def _chat(self, request: web.Request, tally: Tally) -> web.StreamResponse:
-        self._authorise(request)
-        chat = parse_chat(await request.read())
+    async def _answer(self, request: web.Request, tally: Tally, dialect: Dialect) -> web.StreamResponse:
+        authorise(request, self._config)
+        chat = dialect.parse(await request.read())
         reply = wire.compose(chat, self._book)
         quota, now = self._quota, time.monotonic()
-        admission, headers = self._admitted(chat.reserved, chat.model, tally, now)
+        fault = self._struck(request, tally, now)
+        identity = f"{dialect.identity}{self._created:x}{next(self._numbers):08x}"
+        exchange = Exchange(chat, reply, identity, int(time.time()))
+        admission, headers = self._admitted(dialect, exchange, tally, now)
+        pace = draw_pace(chat.prompt, seed=self._config.seed, scale=self._config.latency)
         delivery = Delivery(
-            chat=chat,
-            reply=reply,
-            pace=draw_pace(chat.prompt, seed=self._config.seed, scale=self._config.latency),
-            identity=f"chatcmpl-{self._created:x}{next(self._numbers):08x}",
-            created=int(time.time()),
+            dialect=dialect,
+            exchange=exchange,
+            pace=fault.slowed(pace) if fault else pace,
             headers={**headers, GROUP_HEADER: _header_safe(reply.group)},
             start=now,
+            fault=fault,
         )
         try:
-            return await (_stream(request, delivery) if chat.stream else _whole(delivery))
+            return await (stream if chat.stream else whole)(request, delivery)
         finally:
-            quota.settle(admission, chat.prompt_tokens + delivery.produced, time.monotonic())
-            self._ledger.settle(tally, chat.prompt_tokens, delivery.produced)
+            made = delivery.produced
+            prompt, total = chat.prompt_tokens, chat.prompt_tokens + made
+            quota.settle(admission, total, time.monotonic(), input_tokens=prompt, output_tokens=made)
+            self._ledger.settle(tally, prompt, made)
 
     async def _embed(self, request: web.Request, tally: Tally) -> web.StreamResponse:
-        self._authorise(request)
+        authorise(request, self._config)
         wanted = parse_embedding(await request.read())
         now = time.monotonic()
-        _, headers = self._admitted(wanted.tokens, wanted.model, tally, now)
+        fault = self._struck(request, tally, now)
+        verdict = self._quota.admit(wanted.tokens, now, input_tokens=wanted.tokens)
+        levels = self._quota.levels(now)
+        if isinstance(verdict, Rejection):
+            raise wire.refusal(verdict, wanted.model, levels)
+        self._ledger.admit(tally)
         try:
+            if fault is not None:
+                await _befall(request, fault)
             seed, scale = self._config.seed, self._config.latency
             took = draw_embedding_time("\n".join(wanted.texts), wanted.tokens, seed=seed, scale=scale)
             body = embedding_list(wanted, vectors(wanted, self._book))
             await asyncio.sleep(max(0.0, now + took - time.monotonic()))
-            return web.json_response(body, headers=headers)
+            return web.json_response(body, headers=wire.limit_headers(levels))
         finally:
             self._ledger.settle(tally, wanted.tokens, 0)
 
-    def _admitted(self, tokens: int, model: str, tally: Tally, now: float) -> tuple[Admission, dict[str, str]]:
+    def _struck(self, request: web.Request, tally: Tally, now: float) -> Fault | None:
+        """The fault this request meets. Raises the 429 of a ``rate_limit``, which is never admitted."""
+        told = request.headers.get(FAULT_HEADER)
+        try:
+            fault = Fault.parse(told) if told else self._faults.strike(now)
+        except ConfigError as error:
+            raise ApiError(400, f"{FAULT_HEADER}: {error}") from error
+        if fault is not None:
+            self._ledger.strike(tally)
+            if fault.kind == "rate_limit":
+                raise wire.throttled(fault.seconds)
+        return fault
+
+    def _admitted(
+        self, dialect: Dialect, exchange: Exchange, tally: Tally, now: float
+    ) -> tuple[Admission, dict[str, str]]:
         """What the quota charged, and the headers that tell where it stands. Raises the 429 of a refusal."""
-        verdict = self._quota.admit(tokens, now)
+        chat = exchange.chat
+        verdict = self._quota.admit(dialect.reserved(chat), now, input_tokens=chat.prompt_tokens)
         levels = self._quota.levels(now)
         if isinstance(verdict, Rejection):
-            raise wire.refusal(verdict, model, levels)
+            raise dialect.refusal(verdict, chat.model, levels, time.time())
         self._ledger.admit(tally)
-        return verdict, wire.limit_headers(levels)
-
-    def _authorise(self, request: web.Request) -> None:
-        if not self._config.require_key:
-            return
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.casefold() != "bearer" or not key.strip():
-            message = "You didn't provide an API key. You need to provide it in an Authorization header "
-            raise ApiError(401, f"{message}using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).")
+        return verdict, dialect.limits(levels, time.time())
 
 
-async def _until(delivery: Delivery, tokens: int) -> None:
-    """Sleep until `tokens` tokens of each choice are due."""
-    delay = delivery.start + delivery.pace.due(tokens) - time.monotonic()
-    if delay > 0:
-        await asyncio.sleep(delay)
-
-
-async def _whole(delivery: Delivery) -> web.Response:
-    chat, reply = delivery.chat, delivery.reply
-    try:
-        await _until(delivery, reply.tokens)
-        delivery.produced = reply.tokens * chat.n
-    except asyncio.CancelledError:
-        spent = time.monotonic() - delivery.start - delivery.pace.first
-        delivery.produced = min(reply.tokens, max(0, int(spent * delivery.pace.rate))) * chat.n
-        raise
-    body = wire.completion(delivery.identity, delivery.created, chat, reply)
-    return web.json_response(body, headers=delivery.headers)
-
-
-class _Stream(web.StreamResponse):
-    """A response whose last bytes leave when its handler is done: who has read the end finds the request counted."""
-
-    def __init__(self, headers: dict[str, str], ending: bytes) -> None:
-        super().__init__(headers=headers)
-        self._ending = ending
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        ending, self._ending = self._ending, b""
-        await super().write_eof(ending + data)
-
-
-async def _stream(request: web.Request, delivery: Delivery) -> web.StreamResponse:
-    """Server-sent events, each when its tokens are due; events due at the same time leave in one write."""
-    chat, reply = delivery.chat, delivery.reply
-    response = _Stream({**delivery.headers, "cache-control": "no-cache"}, _ending(delivery).encode())
-    response.content_type = "text/event-stream"
-    response.charset = "utf-8"
-    await _until(delivery, 0)
-    await response.prepare(request)
-    waiting: list[str] = []
-    made = 0
-    for tokens, events in _events(delivery):
-        if delivery.start + delivery.pace.due(made) > time.monotonic():
-            await response.write("".join(waiting).encode())
-            waiting.clear()
-            await _until(delivery, made)
-        waiting.append(events)
-        made += tokens
-        delivery.produced = made * chat.n
-    await response.write("".join(waiting).encode())
-    await _until(delivery, reply.tokens)
-    return response
-
-
-def _events(delivery: Delivery) -> Iterator[tuple[int, str]]:
-    """Tokens and events of the opening and of every piece, for all choices."""
-    reply = delivery.reply
-    yield 0, _chunks(delivery, wire.first_delta(delivery.identity, reply), None)
-    for piece in split(reply.text):
-        yield piece.tokens, _chunks(delivery, wire.next_delta(reply, piece.text), None)
-
-
-def _ending(delivery: Delivery) -> str:
-    closing = _chunks(delivery, {}, delivery.reply.finish)
-    if delivery.chat.include_usage:
-        used = wire.usage(delivery.chat, delivery.reply.tokens * delivery.chat.n)
-        closing += _event({**_chunk_head(delivery), "choices": [], "usage": used})
-    return closing + "data: [DONE]\n\n"
-
-
-def _chunks(delivery: Delivery, delta: dict[str, Any], finish: str | None) -> str:
-    base = _chunk_head(delivery)
-    if delivery.chat.include_usage:
-        base["usage"] = None
-    choice = {"delta": delta, "logprobs": None, "finish_reason": finish}
-    return "".join(_event({**base, "choices": [{"index": i, **choice}]}) for i in range(delivery.chat.n))
-
-
-def _chunk_head(delivery: Delivery) -> dict[str, Any]:
-    identity, created = delivery.identity, delivery.created
-    return wire.head(identity, created, delivery.chat, delivery.reply, "chat.completion.chunk")
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, separators=(',', ':'))}\n\n"
+async def _befall(request: web.Request, fault: Fault) -> None:
+    """What a fault does to an answer that has no tokens, before it leaves."""
+    match fault.kind:
+        case "break":
+            raise hang_up(request)
+        case "error":
+            raise server_error(fault)
+        case _:
+            await silence(fault.seconds)
 
 
 def _stats_json(stats: Stats) -> dict[str, Any]:
-    return {**asdict(stats), "by_status": {str(code): number for code, number in stats.by_status.items()}}
+    by_status = {str(code): number for code, number in stats.by_status.items()}
+    return {**asdict(stats), "by_status": by_status, "cpu_seconds": time.process_time()}
 
 
 def _header_safe(text: str) -> str:
     """A group id as a header value; characters a header cannot carry become ``?``."""
     return "".join(char if " " <= char <= "~" else "?" for char in text)
-
-
-@web.middleware
-async def speak_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error in the shape of the API."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return _error_response(error)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return _error_response(_from_http(request, error))
-    except ConnectionError:
-        raise
-    except Exception:
-        log.exception("unexpected error in the simulator")
-        return _error_response(ApiError(500, "The server had an error.", kind="server_error"))
-
-
-def _from_http(request: web.Request, error: web.HTTPException) -> ApiError:
-    match error.status:
-        case 404:
-            return ApiError(404, f"Invalid URL ({request.method} {request.path})")
-        case 405:
-            return ApiError(405, f"Not allowed to {request.method} on {request.path}")
-        case 413:
-            return ApiError(413, f"The body is larger than {MAX_BODY} bytes.", code="request_too_large")
-        case _:
-            return ApiError(error.status, error.reason)
-
-
-def _error_response(error: ApiError) -> web.Response:
-    return web.json_response(error.body, status=error.status, headers=error.headers)
 
 
 async def serve(

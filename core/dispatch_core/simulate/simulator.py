@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from dispatch_core.errors import MissingExtra
 from dispatch_core.simulate.answers import AnswerBook
 from dispatch_core.simulate.config import SimulatorConfig
+from dispatch_core.simulate.faults import Fault, Faults
 from dispatch_core.simulate.ledger import Ledger, Stats
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ START_TIMEOUT = 30.0
 
 
 class Simulator:
-    """A provider with the OpenAI protocol on a local port.
+    """A provider with the protocols of OpenAI and Anthropic on a local port.
 
     >>> with Simulator(SimulatorConfig(tpm=10_000)) as simulator:  # doctest: +SKIP
     ...     client = openai.OpenAI(base_url=simulator.url, api_key="any")
@@ -34,6 +36,7 @@ class Simulator:
         self.config = config or SimulatorConfig()
         self.book = AnswerBook.load(self.config.groups, self.config.answers)
         self._ledger = Ledger()
+        self._faults = Faults(self.config.faults, seed=self.config.seed, now=time.monotonic())
         self._provider: Provider | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -47,7 +50,7 @@ class Simulator:
 
     @property
     def root(self) -> str:
-        """The URL that ``/health``, ``/stats`` and ``/reset`` hang on."""
+        """The URL that ``/health``, ``/stats``, ``/reset`` and ``/faults`` hang on; base URL of Anthropic's SDK."""
         if self._thread is None:
             raise RuntimeError("the simulator is not running")
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
@@ -63,7 +66,7 @@ class Simulator:
             if (error.name or "").partition(".")[0] != "aiohttp":
                 raise
             raise MissingExtra("the simulator", "simulate") from error
-        provider = Provider(self.config, self.book, self._ledger)
+        provider = Provider(self.config, self.book, self._ledger, self._faults)
         ready: Future[int] = Future()
         target, name = self._run, "dispatcher-simulator"
         thread = threading.Thread(target=target, args=(provider, ready), name=name, daemon=True)
@@ -102,8 +105,12 @@ class Simulator:
         """The counters since the start or the last reset."""
         return self._ledger.snapshot()
 
+    def inject(self, *faults: Fault) -> None:
+        """Set `faults` instead of those before, from now on; none ends them all."""
+        self._faults.replace(faults, time.monotonic())
+
     def reset(self) -> None:
-        """Zero the counters and fill the quota; requests in flight settle against the old ones."""
+        """Zero the counters, fill the quota, set the faults of the start; requests in flight keep the old quota."""
         if self._provider is None:
             self._ledger.reset()
         else:
