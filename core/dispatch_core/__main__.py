@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from dispatch_core import calibrate, simulate
 from dispatch_core.embed import export_cli
 from dispatch_core.errors import DispatchError
+
+_OF_FRONTS = {"serve": ("dispatch_gateway.serve", "put the dispatcher in front of any OpenAI-compatible endpoint")}
+"""Commands that are a front's: the core knows where to find them, and imports no front."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     export_cli.add_arguments(graph)
     graph.set_defaults(run=export_cli.run)
+    for name, (module, says) in _OF_FRONTS.items():
+        command = importlib.import_module(module)
+        front = commands.add_parser(
+            name, help=says, description=command.ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_arguments(front)
+        front.set_defaults(run=command.run)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
