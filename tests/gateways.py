@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import aiohttp
 import yaml
 
 from dispatch_core import HashingEmbedder
@@ -117,6 +119,25 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
+
+
+class Client:
+    """A plain client of a gateway's endpoints."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session, self.url = session, url
+
+    async def ask(
+        self, body: Any, path: str = "/chat/completions", **headers: str
+    ) -> tuple[int, Mapping[str, str], Any]:
+        plain = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.post(self.url + path, json=body, headers=plain) as response:
+            raw = await response.read()
+            return response.status, response.headers, json.loads(raw) if raw.startswith(b"{") else raw.decode()
+
+    async def forget(self, **query: str) -> Any:
+        async with self.session.delete(f"{self.url}/cache", params=query) as response:
+            return await response.json()
 
 
 def deployment(url: str, **settings: Any) -> dict[str, Any]:
