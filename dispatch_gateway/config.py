@@ -192,25 +192,24 @@ class Settings(_Strict):
         return self.auth != "none" and bool(self.keys)
 
 
-def settings_from(path: Path | str | None = None, env: Mapping[str, str] = os.environ) -> Settings:
+def settings_from(
+    path: Path | str | None = None, env: Mapping[str, str] = os.environ, *, listen: Mapping[str, Any] | None = None
+) -> Settings:
     """Read a YAML file, with ``${NAME}`` and ``${NAME:-default}`` from ``env``; without one, a gateway on loopback to
-    ``OPENAI_BASE_URL`` with ``OPENAI_API_KEY``. Raises `ConfigError`, which names the path of the wrong key."""
+    ``OPENAI_BASE_URL`` with ``OPENAI_API_KEY``. ``listen`` goes before what the file says of that. Raises
+    `ConfigError`, which names the path of the wrong key."""
     if path is None:
         upstream = {"base_url": env.get("OPENAI_BASE_URL") or _OPENAI, "api_key": env.get("OPENAI_API_KEY") or None}
-        return _checked({"models": {ANY_MODEL: [upstream]}}, "the environment")
+        data: Any = {"models": {ANY_MODEL: [upstream]}}
+    else:
+        data = _filled(_read(path), env, "")
+    if listen and isinstance(data.get("listen", {}), dict):
+        data = {**data, "listen": {**data.get("listen", {}), **listen}}
     try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtra("dispatch.yaml", "gateway") from error
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict | None):
-        raise ConfigError(f"{path}: expected names of settings, got {type(data).__name__}")
-    return _checked(_filled(data or {}, env, ""), str(path))
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        wrong = "; ".join(_said(dict(one)) for one in error.errors(include_url=False, include_input=False))
+        raise ConfigError(f"{path or 'the environment'}: {wrong}") from None
 
 
 def hash_of(key: str) -> str:
@@ -223,12 +222,20 @@ def same_hash(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
 
 
-def _checked(data: Mapping[str, Any], source: str) -> Settings:
+def _read(path: Path | str) -> dict[str, Any]:
     try:
-        return Settings.model_validate(data)
-    except ValidationError as error:
-        wrong = "; ".join(_said(dict(one)) for one in error.errors(include_url=False, include_input=False))
-        raise ConfigError(f"{source}: {wrong}") from None
+        import yaml
+    except ImportError as error:
+        raise MissingExtra("dispatch.yaml", "gateway") from error
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict | None):
+        raise ConfigError(f"{path}: expected names of settings, got {type(data).__name__}")
+    return data or {}
 
 
 def _said(error: Mapping[str, Any]) -> str:

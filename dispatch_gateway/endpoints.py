@@ -42,6 +42,10 @@ class Endpoint:
                 await self._answer(headers_of(scope), receive, out, done)
         except Gone:
             done.gone = True
+        except asyncio.CancelledError:
+            # Not by the caller: the server stops, and does not wait any longer.
+            await self._refuse(out, _stopping(), done)
+            raise
         except Exception as error:
             await self._refuse(out, _told(error, done), done)
         finally:
@@ -51,7 +55,7 @@ class Endpoint:
     async def _answer(self, headers: Mapping[str, str], receive: Receive, out: Out, done: _Done) -> None:
         service, wire = self._service, self._wire
         if service.draining:
-            raise ApiError(503, "The gateway is shutting down.", kind="api_error", headers=signals.retry(1.0))
+            raise _stopping()
         done.tenant = tenant = service.door.tenant(headers)
         _check_type(headers)
         raw = await body_of(receive, headers, service.settings.max_body)
@@ -108,6 +112,11 @@ def _check_type(headers: Mapping[str, str]) -> None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise ApiError(415, "Send JSON, with 'content-type: application/json'.", code="unsupported_media_type")
+
+
+def _stopping() -> ApiError:
+    said = "The gateway is shutting down."
+    return ApiError(503, said, kind="api_error", code="shutting_down", headers=signals.retry(1.0))
 
 
 def _told(error: Exception, done: _Done) -> ApiError:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch_core.errors import ConfigError, MissingExtra
+from dispatch_core.errors import MissingExtra
 
 if TYPE_CHECKING:
     from dispatch_gateway.config import Settings
@@ -60,16 +60,8 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     from dispatch_gateway.config import settings_from
 
-    settings = settings_from(options.config)
     given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
-    if not given:
-        return settings
-    try:
-        # Checked anew as a whole: another host may need keys.
-        listen = settings.listen.model_copy(update=given)
-        return type(settings).model_validate({**dict(settings), "listen": listen.model_dump()})
-    except ValueError as error:
-        raise ConfigError(f"--host, --port: {error}") from None
+    return settings_from(options.config, listen=given)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -19,7 +19,7 @@ from dispatch_gateway.service import Service
 log = logging.getLogger("dispatch_gateway")
 
 _BACKLOG = 2048
-_LAST_WRITES = 5
+_LAST_WORDS = 1
 
 
 class Server(uvicorn.Server):
@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=_LAST_WRITES,
+                timeout_graceful_shutdown=_LAST_WORDS,
             )
         )
         self._service = service
