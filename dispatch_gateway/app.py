@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,6 +21,7 @@ from dispatch_gateway.chat import ChatWire
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.endpoints import Endpoint
 from dispatch_gateway.errors import ApiError
+from dispatch_gateway.messages import MessagesWire
 from dispatch_gateway.meters import CONTENT_TYPE
 from dispatch_gateway.service import Service
 from dispatch_gateway.texts import CompletionWire, EmbeddingWire
@@ -27,6 +30,12 @@ from dispatch_gateway.wire import Wire, dumped
 
 _HEALTHY = 2.0
 _PRIVATE = {"cache-control": "private, no-store"}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_PAGE = {
+    **_PRIVATE,
+    "content-security-policy": f"{_POLICY}; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
 
 
 def gateway(settings: Settings, service: Service | None = None) -> Starlette:
@@ -42,7 +51,7 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
         finally:
             await service.close()
 
-    wires: tuple[Wire, ...] = (ChatWire(), CompletionWire(), EmbeddingWire())
+    wires: tuple[Wire, ...] = (ChatWire(), CompletionWire(), EmbeddingWire(), MessagesWire())
     pages = _Pages(service)
     routes = [
         *(Route(f"/v1{wire.path}", Endpoint(service, wire), methods=["POST"]) for wire in wires),
@@ -51,6 +60,8 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
         Route("/health/live", pages.live),
         Route("/health/ready", pages.ready),
         Route("/metrics", pages.metrics),
+        Route("/status", pages.status),
+        Route("/", pages.page),
     ]
     handlers: dict[Any, Any] = {HTTPException: _no_such_page, ApiError: _refused}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
@@ -123,8 +134,19 @@ class _Pages:
             return _json({"status": "draining"}, 503)
         return _json({"status": "degraded" if await service.degraded(_HEALTHY) else "ok"})
 
+    async def status(self, request: Request) -> Response:
+        return _json(self._service.snapshot())
+
+    async def page(self, request: Request) -> Response:
+        return Response(_page(), headers=_PAGE, media_type="text/html")
+
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.meters.exposition(), media_type=CONTENT_TYPE)
+
+
+@lru_cache
+def _page() -> bytes:
+    return files("dispatch_gateway").joinpath("status.html").read_bytes()
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit import TokenLimiter
+from dispatch_core.ports import MeasuredStore
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
 from dispatch_gateway.caches import Caches
@@ -76,6 +77,31 @@ class Service:
         for name, made in self._limiters.items():
             for limit, gauge in made.limiter.stats().gauges.items():
                 yield name, limit, gauge.used / gauge.limit
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the status page and ``dispatcher top`` show: counters since the start, and the limits right now."""
+        meters = self.meters
+        limits = [
+            {"owner": name, "limit": limit, "size": gauge.limit, "used": gauge.used, "granted": gauge.share}
+            for name, made in self._limiters.items()
+            for limit, gauge in made.limiter.stats().gauges.items()
+        ]
+        store = self.caches.store
+        memory = store.memory() if isinstance(store, MeasuredStore) else None
+        return {
+            "now": time.time(),
+            "started": self.started,
+            "state": "draining" if self.draining else "ok",
+            "cache": "off" if store is None else "paused" if self.caches.failing else "ok",
+            "semantic": self.caches.embedder is not None,
+            "entries": None if memory is None else memory.entries,
+            "outcomes": dict(meters.counts),
+            "tokens": dict(meters.amounts),
+            "refusals": meters.refusals,
+            "under_way": self.under_way,
+            "waiting": self.waiting(),
+            "limits": limits,
+        }
 
     def waiting(self) -> int:
         """How many calls stand in line for a quota."""

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from dispatch_core.limit.verdict import verdict_of
 from dispatch_gateway import config
@@ -67,7 +69,7 @@ class Upstreams:
         self, deployment: Deployment, wire: Wire, body: bytes, tenant: Tenant, asked: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Send a call. Raises one of `LOST`."""
-        url = deployment.settings.base_url + wire.path
+        url = _url(deployment.settings.base_url + wire.path)
         headers = {**credentials(deployment, tenant), **asked, "content-type": "application/json"}
         return await self._open().post(url, data=body, headers=headers, allow_redirects=False)
 
@@ -82,6 +84,11 @@ class Upstreams:
         if self._session is None:
             raise RuntimeError("the gateway is not running")
         return self._session
+
+
+@lru_cache(maxsize=256)
+def _url(text: str) -> URL:
+    return URL(text)
 
 
 async def failure_of(response: aiohttp.ClientResponse) -> Failure:

@@ -43,7 +43,8 @@ class Call:
 class Recorder(Protocol):
     """What is known of a streamed answer so far."""
 
-    usage: Usage | None
+    @property
+    def usage(self) -> Usage | None: ...
 
     def take(self, event: Event) -> bool:
         """Note an event; False if it is not for the caller."""

@@ -11,7 +11,10 @@ from dispatch_core import calibrate, simulate
 from dispatch_core.embed import export_cli
 from dispatch_core.errors import DispatchError
 
-_OF_FRONTS = {"serve": ("dispatch_gateway.serve", "put the dispatcher in front of any OpenAI-compatible endpoint")}
+_OF_FRONTS = {
+    "serve": ("dispatch_gateway.serve", "put the dispatcher in front of any OpenAI-compatible endpoint"),
+    "top": ("dispatch_gateway.top", "watch a running gateway"),
+}
 """Commands that are a front's: the core knows where to find them, and imports no front."""
 
 

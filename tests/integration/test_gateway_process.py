@@ -58,9 +58,9 @@ async def until_it_says(session: aiohttp.ClientSession, url: str, said: tuple[in
 async def test_without_any_settings_it_asks_the_upstream_of_the_environment(
     upstream: Upstream, session: Any, tmp_path: Path
 ) -> None:
-    for name in ("sentence_transformers", "onnxruntime"):
-        # As if no embedding model were installed; loading one takes long.
-        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    # As if no embedding model were installed; loading one takes long.
+    without = "import sys\nsys.modules['sentence_transformers'] = sys.modules['onnxruntime'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(without)
     env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "OPENAI_API_KEY": "secret"}
     with Process(tmp_path, OPENAI_BASE_URL=upstream.url, **env) as gateway:
         client = Client(session, gateway.url)
