@@ -42,6 +42,7 @@ _KEPT = ("model", "system_fingerprint", "service_tier")
 
 class ChatWire:
     name = "chat"
+    operation = "chat"
     path = "/chat/completions"
     provider: Literal["openai", "anthropic"] = "openai"
 

@@ -158,7 +158,8 @@ class Timeouts(_Strict):
 class Settings(_Strict):
     """All of it. ``models`` maps the names that callers use to deployments; "*" stands for all others. ``retries`` is
     how often a refused call waits for another turn. ``auth`` "auto" asks for a key unless there is none and only this
-    machine can connect. ``max_body`` is in bytes."""
+    machine can connect. ``max_body`` is in bytes. ``tracing`` makes spans for the OpenTelemetry provider of the
+    process (start it under ``opentelemetry-instrument``)."""
 
     listen: Listen = Listen()
     auth: Literal["auto", "required", "none"] = "auto"
@@ -168,6 +169,7 @@ class Settings(_Strict):
     keys: tuple[Key, ...] = ()
     timeouts: Timeouts = Timeouts()
     retries: int = Field(default=2, ge=0, le=10)
+    tracing: bool = False
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
 
     @model_validator(mode="after")

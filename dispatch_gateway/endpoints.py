@@ -64,7 +64,7 @@ class Endpoint:
             call, control = wire.read(body, raw), control_of(headers, body)
             pool = service.pool(call.model, wire.provider, tenant)
             asked = asked_headers(headers)
-            ask = Ask(wire, call, control, tenant, service.account(tenant), pool, asked)
+            ask = Ask(wire, call, control, tenant, service.account(tenant), pool, asked, headers)
             done.exchange = Exchange(service.services, ask, out)
             done.model, done.limiters = call.model, (*ask.account.limiters, *pool[0].limiters)
             await done.exchange.run()

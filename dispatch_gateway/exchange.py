@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from dispatch_core import Ticket
 from dispatch_core.errors import LimitError
 from dispatch_core.keys import scope_digest
 from dispatch_core.limit.feedback import retry_after
+from dispatch_core.spans import Call as CallSpan
+from dispatch_core.spans import Spans
 from dispatch_core.types import Match, Query, Usage
 from dispatch_gateway import signals
 from dispatch_gateway.admission import Account, Admission, Admissions, Deployment, Fare
@@ -41,11 +44,12 @@ class Services:
     admissions: Admissions
     caches: Caches
     meters: Meters
+    spans: Spans | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request, understood. ``asked`` are the caller's headers that go along."""
+    """A request, understood. Of the caller's ``headers``, those ``asked`` go along."""
 
     wire: Wire
     call: Call
@@ -54,6 +58,7 @@ class Ask:
     account: Account
     pool: Sequence[Deployment]
     asked: Mapping[str, str]
+    headers: Mapping[str, str]
 
 
 class Exchange:
@@ -67,6 +72,7 @@ class Exchange:
         self._dispatcher = services.caches.variant(ask.control.threshold, ask.control.ttl)
         self._why, self._detail = "miss", ""
         self._begun = 0.0
+        self._span: CallSpan | None = None
         self.outcome: Outcome = "rejected"
         self.deployment = ""
         self.upstream = self.queued = 0.0
@@ -78,7 +84,8 @@ class Exchange:
             await self._hit(found)
             return
         try:
-            await self._miss(found)
+            with self._spanned() as self._span:
+                await self._miss(found)
         except BaseException:
             # Nothing happens to a ticket that was finished.
             self._waste(found)
@@ -186,9 +193,19 @@ class Exchange:
 
     async def _hit(self, found: Match) -> None:
         self.outcome = self._services.meters.hit(found.kind, found.entry.usage)
+        if self._services.spans is not None:
+            self._services.spans.hit(found, self._ask.headers)
         kind = EVENTS if self._ask.call.stream else JSON
         headers = {**kind, **PRIVATE, **signals.hit(found, time.time())}
         await self._out.whole(200, headers, self._body(found))
+
+    def _spanned(self) -> AbstractContextManager[CallSpan | None]:
+        ask, spans = self._ask, self._services.spans
+        if spans is None:
+            return nullcontext()
+        wire, call = ask.wire, ask.call
+        facts = {"provider": wire.provider, "max_tokens": call.max_tokens, "queued": self.queued}
+        return spans.call(wire.operation, call.model, ask.headers, **facts)
 
     async def _miss(self, ticket: Ticket) -> None:
         self.outcome = "miss" if ticket.miss is not None else "bypass"
@@ -257,6 +274,8 @@ class Exchange:
     async def _failed(self, ticket: Ticket, failure: Failure) -> None:
         """The upstream's error as it is; an old answer is better than that."""
         admission = _admission(ticket)
+        if self._span is not None:
+            self._span.failed(str(failure.status))
         if failure.refused:
             admission.forgive()
         if failure.status < 500:
@@ -335,6 +354,9 @@ class Exchange:
         admission.settle(usage, plain(answer.headers), first_token=first)
         if usage is not None:
             meters.spent("provider", usage.total)
+        if self._span is not None:
+            self._span.used(usage)
+            self._span.note(deployment=self.deployment, server=answer.url.host)
         await self._dispatcher.afinish(ticket, payload, usage)
 
     def _since_begun(self) -> float:

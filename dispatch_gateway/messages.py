@@ -38,6 +38,7 @@ _LATER_KINDS = {413: "request_too_large", 429: "rate_limit_error", 504: "timeout
 
 class MessagesWire:
     name = "messages"
+    operation = "chat"
     path = "/messages"
     provider: Literal["openai", "anthropic"] = "anthropic"
 

@@ -11,6 +11,7 @@ from typing import Any
 from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit import TokenLimiter
 from dispatch_core.ports import MeasuredStore
+from dispatch_core.spans import Spans
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
 from dispatch_gateway.caches import Caches
@@ -45,15 +46,16 @@ class Service:
         self._idle.set()
         self._apply(settings)
         self.caches = Caches.of(settings.cache, self.admissions)
+        self.spans = Spans() if settings.tracing else None
         self.meters = Meters(self.utilization, lambda: self.caches.failing)
 
     @property
     def services(self) -> Services:
-        return Services(self.settings, self.upstreams, self.admissions, self.caches, self.meters)
+        return Services(self.settings, self.upstreams, self.admissions, self.caches, self.meters, self.spans)
 
     def reload(self, settings: Settings) -> list[str]:
         """Take over keys, models and limits; returns the names of those settings that need a new start."""
-        fixed = ("listen", "cache", "quota", "timeouts", "auth")
+        fixed = ("listen", "cache", "quota", "timeouts", "auth", "tracing")
         kept = {name: getattr(self.settings, name) for name in fixed}
         changed = [name for name in fixed if getattr(settings, name) != kept[name]]
         self._apply(settings.model_copy(update=kept))

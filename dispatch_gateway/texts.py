@@ -33,6 +33,7 @@ _BYTES_PER_TOKEN = 4
 
 class CompletionWire:
     name = "completion"
+    operation = "text_completion"
     path = "/completions"
     provider: Literal["openai", "anthropic"] = "openai"
 
@@ -138,6 +139,7 @@ class EmbeddingWire:
     """Vectors are matched exactly. There is no stream of them."""
 
     name = "embedding"
+    operation = "embeddings"
     path = "/embeddings"
     provider: Literal["openai", "anthropic"] = "openai"
 

@@ -61,9 +61,10 @@ class Recorder(Protocol):
 
 
 class Wire(Protocol):
-    """One endpoint's format."""
+    """One endpoint's format. ``operation`` is its name in OpenTelemetry's conventions."""
 
     name: str
+    operation: str
     path: str
     provider: Literal["openai", "anthropic"]
 
