@@ -6,7 +6,7 @@ import logging
 import math
 from collections import OrderedDict
 
-from dispatch_core import Consensus, Dispatcher, SemanticCache
+from dispatch_core import Consensus, Dispatcher, Lifetime, SemanticCache
 from dispatch_core.embed import default_embedder
 from dispatch_core.errors import EmbeddingError, MissingExtra
 from dispatch_core.ports import Embedder, Limiter, VectorStore
@@ -78,7 +78,8 @@ class Caches:
         if self.store is not None:
             secret = self.settings.namespace_secret.get_secret_value().encode()
             policy = Consensus(threshold)
-            cache = SemanticCache(self.embedder, self.store, policy=policy, ttl=ttl, namespace_secret=secret)
+            life = Lifetime(ttl, stale=self.settings.stale)
+            cache = SemanticCache(self.embedder, self.store, policy=policy, ttl=life, namespace_secret=secret)
         return Dispatcher(cache, self._limiter, lease=self.settings.lease if cache is not None else None)
 
 

@@ -53,15 +53,23 @@ class Listen(_Strict):
 
 class Cache(_Strict):
     """``url`` is a store of the core; ``embedder`` a model's name, "auto" (the local default, if its packages are
-    installed) or "none" (exact matches only); ``ttl`` and ``lease`` are in seconds."""
+    installed) or "none" (exact matches only); ``ttl``, ``stale`` and ``lease`` are in seconds: for ``stale`` of them
+    after its ``ttl`` an answer is served while one caller asks anew, or when the upstream fails."""
 
     enabled: bool = True
     url: str = "memory://"
     embedder: str = "auto"
     threshold: float = Field(default=0.92, ge=-1, le=1)
     ttl: Positive | None = None
+    stale: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     lease: Positive | None = None
     namespace_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _stale_after_something(self) -> Cache:
+        if self.stale and self.ttl is None:
+            raise ValueError("stale answers need a ttl")
+        return self
 
 
 class Limits(_Strict):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +23,8 @@ from dispatch_gateway.service import Service
 from dispatch_gateway.tenants import Tenant
 from dispatch_gateway.upstream import asked_headers
 from dispatch_gateway.wire import Wire, parsed
+
+_LAST_WORDS = 1.0
 
 log = logging.getLogger("dispatch_gateway")
 
@@ -72,12 +75,15 @@ class Endpoint:
     async def _refuse(self, out: Out, error: ApiError, done: _Done) -> None:
         if done.exchange is None or done.exchange.outcome == "rejected":
             self._service.meters.ended("rejected")
-        if out.status:
-            await out.more(failed_stream(self._wire, error))
-            await out.end()
-            return
-        headers = {**JSON, **PRIVATE, **error.headers}
-        await out.whole(error.status, headers, self._wire.error(error))
+        with suppress(TimeoutError):
+            # Of a caller who does not read, the connection is closed.
+            async with asyncio.timeout(_LAST_WORDS):
+                if out.status:
+                    await out.more(failed_stream(self._wire, error))
+                    await out.end()
+                else:
+                    headers = {**JSON, **PRIVATE, **error.headers}
+                    await out.whole(error.status, headers, self._wire.error(error))
 
     def _note(self, out: Out, done: _Done, seconds: float) -> None:
         exchange = done.exchange

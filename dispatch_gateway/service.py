@@ -22,6 +22,8 @@ from dispatch_gateway.meters import Meters
 from dispatch_gateway.tenants import Door, Tenant
 from dispatch_gateway.upstream import Upstreams
 
+_MINUTE = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -54,11 +56,24 @@ class Service:
         return Services(self.settings, self.upstreams, self.admissions, self.caches, self.meters, self.spans)
 
     def reload(self, settings: Settings) -> list[str]:
-        """Take over keys, models and limits; returns the names of those settings that need a new start."""
+        """Take over keys, models and limits; returns the names of those settings that need a new start.
+
+        Nobody knows the new limiters' past: for a minute, what is changed holds as it was, too.
+        """
         fixed = ("listen", "cache", "quota", "timeouts", "auth", "tracing")
         kept = {name: getattr(self.settings, name) for name in fixed}
         changed = [name for name in fixed if getattr(settings, name) != kept[name]]
+        before = self._limiters
         self._apply(settings.model_copy(update=kept))
+        limited: list[tuple[str, Deployment | Account]] = [
+            (one.name, one) for pool in self.pools.values() for one in pool
+        ]
+        limited += [(f"key:{name}", account) for name, account in self._accounts.items()]
+        for name, one in limited:
+            old = before.get(name)
+            if old is not None and one.limiters and one.limiters[0] is not old.limiter:
+                one.limiters = (*one.limiters, old.limiter)
+                asyncio.get_running_loop().call_later(_MINUTE, _forget_old, one)
         return changed
 
     def pool(self, model: str, provider: str, tenant: Tenant) -> Sequence[Deployment]:
@@ -207,3 +222,7 @@ class Service:
 
 
 _NO_ACCOUNT = Account()
+
+
+def _forget_old(limited: Deployment | Account) -> None:
+    limited.limiters = limited.limiters[:1]

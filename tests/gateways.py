@@ -64,6 +64,7 @@ class Gateway:
 
     def _run(self) -> None:
         async def main() -> None:
+            self.loop = asyncio.get_running_loop()
             self.service = Service(self.settings)
             cache = self.settings.cache
             if cache.enabled:

@@ -167,6 +167,19 @@ async def test_log_probabilities_and_reasoning_survive_a_stream(client: Client, 
     assert len(upstream.seen) == 1
 
 
+async def test_an_old_answer_is_better_than_an_upstreams_error(upstream: Upstream) -> None:
+    settings = {"models": to(upstream.url), "cache": {"ttl": 0.05, "stale": 3600}}
+    upstream.next(says("old"))
+    upstream.usual = refuses(500)
+    with Gateway(settings) as gateway:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, gateway.url)
+            while len(upstream.seen) < 3:
+                status, headers, body = await client.ask(ASKING)
+                assert (status, body["choices"][0]["message"]["content"]) == (200, "old")
+                assert len(upstream.seen) == 1 or "hit" in headers["cache-status"]
+
+
 # Control
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from gateways import Client, Gateway, eventually, to
-from upstreams import Upstream, answers
+from upstreams import Upstream, answers, sse, streams
 
 ASKING = {"model": "m", "messages": [{"role": "user", "content": "How do I greet a cat?"}]}
 
@@ -97,7 +97,23 @@ async def test_a_body_that_never_ends_is_given_up(upstream: Upstream) -> None:
         head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: 100\r\n\r\n".encode() + b'{"model"')
         assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 504")
-        writer.close()
+        writer.transport.abort()
+        await eventually(lambda: not gateway.server.server_state.connections)
+
+
+async def test_a_caller_who_does_not_read_is_given_up(upstream: Upstream) -> None:
+    upstream.usual = streams(*[sse({"choices": [], "filler": "x" * 100_000})] * 1_000)
+    with Gateway({"models": to(upstream.url), "timeouts": {"total": 0.5}}) as gateway:
+        host, port = gateway.root.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1_000)
+        body = json.dumps({**ASKING, "stream": True}).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        await eventually(lambda: len(upstream.seen) == 1)
+        await eventually(lambda: gateway.service.under_way == 0)
+        assert await asyncio.to_thread(upstream.seen[0].left.wait, 30)
+        writer.transport.abort()
+        await eventually(lambda: not gateway.server.server_state.connections)
 
 
 @pytest.mark.parametrize(

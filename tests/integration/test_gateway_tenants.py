@@ -13,6 +13,7 @@ from gateways import Client, Gateway, deployment, eventually, to
 from upstreams import Upstream, answers, held, refuses, says
 
 from dispatch_gateway.config import hash_of
+from dispatch_gateway.service import _forget_old
 
 ANN, BOB = "key-of-ann-0123456789", "key-of-bob-0123456789"
 
@@ -186,6 +187,33 @@ async def test_one_tenant_cannot_starve_another(upstream: Upstream, session: Any
         await asyncio.gather(*many)
     order = [seen.body["messages"][0]["content"] for seen in upstream.seen]
     assert order.index("How do I greet a dog?") <= 3
+
+
+async def test_new_limits_hold_at_once_and_the_old_ones_for_a_minute_more(upstream: Upstream, session: Any) -> None:
+    def settings(rpm: int) -> dict[str, Any]:
+        limits = {"rpm": rpm, "burst": 60}
+        return {"models": {"m": [deployment(upstream.url, limits=limits)]}, "timeouts": {"queue": 0.01}}
+
+    with Gateway(settings(3)) as gateway:
+        client = Client(session, gateway.url)
+
+        async def asked(what: str) -> list[int]:
+            return [(await client.ask(asking(f"{what} {n}")))[0] for n in range(4)]
+
+        async def reload(rpm: int) -> list[str]:
+            changed = Gateway({**settings(rpm), "listen": {"port": 1}}).settings
+            done: list[list[str]] = []
+            gateway.loop.call_soon_threadsafe(lambda: done.append(gateway.service.reload(changed)))
+            await eventually(lambda: bool(done))
+            return done[0]
+
+        assert await asked("cat") == [200, 200, 200, 429]
+        assert await reload(100) == ["listen"]
+        assert await asked("dog") == [429] * 4, "the minute is not over"
+        _forget_old(gateway.service.pools["m"][0])
+        assert await asked("fox") == [200] * 4
+        await reload(1)
+        assert await asked("owl") == [200, 429, 429, 429]
 
 
 # Pools
