@@ -34,6 +34,11 @@ def _http(url: str) -> str:
     return url.rstrip("/")
 
 
+def _or_none(text: str | None) -> str | None:
+    """A variable that is empty says nothing."""
+    return text or None
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -104,13 +109,13 @@ class Prices(_Strict):
 
 class Deployment(_Strict):
     """One place that serves a model. ``model`` is its name there, if it is another. Without an ``api_key`` the
-    caller's own goes along."""
+    caller's own goes along. Deployments with one ``name`` share one quota, whatever models they serve."""
 
     base_url: Annotated[str, AfterValidator(_http)] = _OPENAI
     api_key: SecretStr | None = None
     provider: Literal["openai", "anthropic"] = "openai"
     model: str | None = None
-    name: str | None = None
+    name: str | None = Field(default=None, pattern=r"^[\w.@/*-]+$")
     limits: Limits = Limits()
     prices: Prices = Prices()
     stream_usage: bool = True
@@ -148,7 +153,7 @@ class Key(_Strict):
 class Quota(_Strict):
     """With ``redis`` all replicas share the limits; ``replicas`` is how many there are, for the time it is away."""
 
-    redis: str | None = None
+    redis: Annotated[str | None, AfterValidator(_or_none)] = None
     replicas: int = Field(default=4, ge=1)
 
 

@@ -205,6 +205,8 @@ class Service:
     ) -> TokenLimiter:
         """The limiter of this name, the very same if it was made of the same. Raises `ConfigError`."""
         recipe = (limits, tuple(weights.items()))
+        if name in limiters and limiters[name].recipe != recipe:
+            raise ConfigError(f"two deployments share the name {name}, and so their limits, which differ")
         known = limiters.get(name) or self._limiters.get(name)
         if known is None or known.recipe != recipe:
             shared = self.settings.quota
