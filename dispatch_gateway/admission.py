@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.errors import LimitError, LimitExceeded
@@ -58,8 +58,8 @@ class Fare(Cost):
 
     @classmethod
     def of(cls, cost: Cost, tenant: Tenant, account: Account, pool: Sequence[Deployment]) -> Fare:
-        plain = {one.name: getattr(cost, one.name) for one in fields(Cost)}
-        return cls(**plain, tenant=tenant, account=account, pool=pool)
+        given, made = cost.input_tokens, cost.output_tokens
+        return cls(given, made, cost.model, cost.weight, cost.guess, tenant, account, pool)
 
 
 class Admission:

@@ -56,6 +56,7 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
     routes = [
         *(Route(f"/v1{wire.path}", Endpoint(service, wire), methods=["POST"]) for wire in wires),
         Route("/v1/models", pages.models),
+        Route("/v1/models/{name:path}", pages.model),
         Route("/v1/cache", pages.forget, methods=["DELETE"]),
         Route("/health/live", pages.live),
         Route("/health/ready", pages.ready),
@@ -75,10 +76,20 @@ class _Pages:
 
     async def models(self, request: Request) -> Response:
         """Those that are named in the settings, and what the upstream of all others lists."""
+        return _json({"object": "list", "data": await self._listed(request)})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        for model in await self._listed(request):
+            if model.get("id") == name:
+                return _json(model)
+        raise ApiError(404, "There is no such model.", param="model", code="model_not_found")
+
+    async def _listed(self, request: Request) -> list[dict[str, Any]]:
         service = self._service
         tenant = service.door.tenant(request.headers)
         named = [name for name in service.pools if name != ANY_MODEL and tenant.may_use(name)]
-        listed = [
+        listed: list[dict[str, Any]] = [
             {"id": name, "object": "model", "created": int(service.started), "owned_by": "dispatcher"}
             for name in named
         ]
@@ -90,12 +101,12 @@ class _Pages:
                     raise ApiError(502, "The upstream cannot be reached.", kind="api_error") from error
                 break
             if status >= 400 and not listed:
-                return Response(body, status, media_type="application/json")
+                raise ApiError(status, f"The upstream answered with status {status}.", kind="api_error")
             said = json_of(body)
             more = said.get("data") if isinstance(said, dict) else None
             models = [model for model in more if isinstance(model, dict)] if isinstance(more, list) else []
             listed += [one for one in models if one.get("id") not in named and tenant.may_use(str(one.get("id")))]
-        return _json({"object": "list", "data": listed})
+        return listed
 
     async def forget(self, request: Request) -> Response:
         """Entries of the caller's own: one by ``id``, those with a ``tag``, one ``namespace``, or all."""

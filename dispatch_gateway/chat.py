@@ -138,8 +138,12 @@ class _ChatRecorder:
             if chunk.get(name) is not None:
                 self._answer[name] = chunk[name]
         choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            self._add(choice)
+        try:
+            for choice in choices if isinstance(choices, list) else ():
+                self._add(choice)
+        except (TypeError, KeyError, AttributeError, RecursionError):
+            # Of another shape than is known here: it is passed on, and not kept.
+            self._broken = True
         return self._call.wants_usage or choices != [] or not chunk.get("usage")
 
     def payload(self) -> bytes | None:
@@ -209,8 +213,17 @@ def _complete(choice: Any) -> bool:
     message = choice.get("message")
     if not isinstance(message, dict) or message.get("refusal"):
         return False
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list) or not all(map(_callable, calls)):
+        return False
     says = (text_of(message.get("content")) or "").strip()
-    return bool(says or message.get("tool_calls") or message.get("function_call"))
+    return bool(says or calls or message.get("function_call"))
+
+
+def _callable(call: Any) -> bool:
+    """A call of a tool that somebody could make."""
+    asked = (call.get("function") or call.get("custom")) if isinstance(call, dict) else None
+    return isinstance(asked, dict) and isinstance(asked.get("name"), str)
 
 
 def _reissued(message: Mapping[str, Any]) -> dict[str, Any]:

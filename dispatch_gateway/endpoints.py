@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -141,6 +142,8 @@ def _told(error: Exception, done: _Done) -> ApiError:
         return ApiError(413, str(error), code="request_too_large", headers=NO_RETRY)
     if isinstance(error, TimeoutError):
         return ApiError(504, "The request took too long.", kind="api_error", code="timeout")
-    # A foreign exception may quote the prompt.
-    log.error("unexpected %s in the gateway", type(error).__name__, exc_info=None)
+    # A foreign exception may quote the prompt: what is logged is its name and where it was raised.
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
+    log.error("unexpected %s in the gateway, at %s", type(error).__name__, where)
     return ApiError(500, "The gateway had an error.", kind="api_error", code="internal_error")

@@ -236,9 +236,12 @@ class Exchange:
             body = ask.wire.sent(ask.call, place.model or ask.call.model, stream_usage=place.stream_usage)
             try:
                 answer = await services.upstreams.post(deployment, ask.wire, body, ask.tenant, ask.asked)
-                if answer.status < 400:
+                if answer.status < 300:
                     return answer
                 failure = await failure_of(answer)
+                if failure.status < 400:
+                    # Where it points to, a key must not go.
+                    failure = Failure(502, b"")
             except LOST as error:
                 failure = _lost(ask.wire, error)
             if failure.status >= 500:
@@ -292,7 +295,7 @@ class Exchange:
             headers |= signals.busy(admission.deployment.limiters, retry_after(failure.headers) or _A_MOMENT)
         body = failure.body
         if not isinstance(json_of(body), dict):
-            said = f"The upstream answered with status {failure.status}."
+            said = f"The upstream failed with status {failure.status}."
             body = self._ask.wire.error(ApiError(failure.status, said, kind="api_error", code="upstream_error"))
         await self._out.whole(failure.status, headers, body)
 

@@ -174,6 +174,37 @@ async def test_no_answer_of_an_upstream_breaks_the_gateway(
     assert (await Client(session, gateway.url).ask(ASKING))[0] == 200
 
 
+async def test_a_redirect_is_not_followed_with_a_key_in_hand(
+    gateway: Gateway, upstream: Upstream, session: Any
+) -> None:
+    upstream.next(answers({}, 307, location="https://evil.example/"))
+    status, headers, body = await Client(session, gateway.url).ask(ASKING)
+    assert (status, body["error"]["code"], "location" in headers) == (502, "upstream_error", False)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        7,
+        [None],
+        [{"delta": 7}],
+        [{"delta": {"tool_calls": [{"index": "x", "function": 3}]}}],
+        [{"delta": {}, "logprobs": {"content": [1]}}, {"delta": {}, "logprobs": {"content": 2}}] * 2,
+        [{"delta": {"content": {"a": 1}}}, {"delta": {"content": "b"}}, {"delta": {"content": ["c"]}}],
+    ],
+)
+async def test_events_of_a_shape_that_is_not_known_are_passed_on_and_not_kept(
+    gateway: Gateway, upstream: Upstream, session: Any, choices: Any
+) -> None:
+    ending = [sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}), b"data: [DONE]\n\n"]
+    events = [sse({"choices": choices}), *ending]
+    for _ in range(2):
+        upstream.next(streams(*events))
+        _, _, text = await Client(session, gateway.url).ask({**ASKING, "stream": True})
+        assert text == b"".join(events).decode()
+    assert len(upstream.seen) == 2
+
+
 async def test_a_thousand_requests_of_noise_leave_it_as_it_was(
     gateway: Gateway, upstream: Upstream, session: Any
 ) -> None:

@@ -158,6 +158,9 @@ def test_embeddings_models_and_completions(client: openai.OpenAI, provider: Simu
     assert first.data[0].embedding == second.data[0].embedding
     assert (second.usage.total_tokens, provider.stats().requests) == (0, 1)
     assert [model.id for model in client.models.list()] == ["sim-large", "sim-small"]
+    assert client.models.retrieve("sim-large").owned_by == "simulator"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("unheard-of")
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="m", prompt="The simulated provider has no such endpoint")
 
