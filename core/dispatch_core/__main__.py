@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,12 @@ from collections.abc import Sequence
 from dispatch_core import calibrate, simulate
 from dispatch_core.embed import export_cli
 from dispatch_core.errors import DispatchError
+
+_OF_FRONTS = {
+    "serve": ("dispatch_gateway.serve", "put the dispatcher in front of any OpenAI-compatible endpoint"),
+    "top": ("dispatch_gateway.top", "watch a running gateway"),
+}
+"""Commands that are a front's: the core knows where to find them, and imports no front."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     export_cli.add_arguments(graph)
     graph.set_defaults(run=export_cli.run)
+    for name, (module, says) in _OF_FRONTS.items():
+        command = importlib.import_module(module)
+        front = commands.add_parser(
+            name, help=says, description=command.ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_arguments(front)
+        front.set_defaults(run=command.run)
     options = parser.parse_args(argv)
     try:
         code = int(options.run(options))

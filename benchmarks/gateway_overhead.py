@@ -1,0 +1,169 @@
+"""What the gateway adds to a call: ``python -m benchmarks.gateway_overhead``.
+
+An upstream that takes a fixed time answers a fixed body. The same client asks it directly and through a gateway in
+a process of its own, in turns. All are misses: every question is new, and without an embedding model nothing is
+compared by meaning; the limiter never says no. Printed are medians over the rounds: latency at ``--in-flight`` calls
+under way, requests per second when the upstream takes no time, and the gateway's CPU per request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+_ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 100}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 40, "completion_tokens": 100, "total_tokens": 140},
+}
+_SYSTEM = "You are a helpful assistant of a bank. Answer briefly and politely. " * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass: the median latency in seconds, requests per second, CPU seconds of the gateway per request."""
+
+    median: float
+    rate: float
+    cpu: float
+
+
+def upstream(latency: float) -> None:
+    """Serve the fixed answer until killed; prints its port."""
+    body = json.dumps(_ANSWER).encode()
+
+    async def chat(request: web.Request) -> web.Response:
+        await request.read()
+        if latency:
+            await asyncio.sleep(latency)
+        return web.Response(body=body, content_type="application/json")
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", chat)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        print(runner.addresses[0][1], flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int | None) -> Round:
+    took: list[float] = []
+    numbers = iter(range(requests))
+    before = 0.0 if process is None else _cpu(process)
+    begun = time.perf_counter()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def worker() -> None:
+            for number in numbers:
+                body = _body(f"Question {tag} {number}?")
+                start = time.perf_counter()
+                async with session.post(url, data=body, headers={"content-type": "application/json"}) as response:
+                    await response.read()
+                    if response.status != 200:
+                        raise SystemExit(f"status {response.status}: {await response.text()}")
+                took.append(time.perf_counter() - start)
+
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
+    spent = time.perf_counter() - begun
+    cpu = 0.0 if process is None else _cpu(process) - before
+    return Round(statistics.median(took), requests / spent, cpu / requests)
+
+
+def _body(question: str) -> bytes:
+    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
+    return json.dumps({"model": "m", "messages": messages, "max_tokens": 200}).encode()
+
+
+def _cpu(process: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _started(*words: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().split()[-1]
+
+
+def _measure(latency: float, options: argparse.Namespace) -> tuple[list[Round], list[Round]]:
+    here = "benchmarks.gateway_overhead"
+    server, port = _started("-m", here, "--upstream", str(latency))
+    direct_url = f"http://127.0.0.1:{port}/v1"
+    settings: dict[str, Any] = {
+        "models": {"*": [{"base_url": direct_url, "api_key": "k", "limits": {"rpm": 1e9, "tpm": 1e12}}]},
+        "cache": {"embedder": "none"},
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        json.dump(settings, file)
+        file.flush()
+        words = ["--config", file.name, "--port", "0", "--log-level", "warning"]
+        gateway, url = _started("-m", "dispatch_gateway", *words)
+    path = "/chat/completions"
+    direct: list[Round] = []
+    through: list[Round] = []
+    try:
+        for number in range(options.rounds):
+            for kept, base, process in ((direct, direct_url, None), (through, url, gateway.pid)):
+                tag = f"{latency} {number}"
+                kept.append(asyncio.run(_pass(base + path, options.requests, options.in_flight, tag, process)))
+    finally:
+        for one in (gateway, server):
+            one.kill()
+            one.wait()
+    # The first round fills connections and memos.
+    return direct[1:], through[1:]
+
+
+def _median(rounds: list[Round], name: str) -> float:
+    return float(statistics.median(getattr(one, name) for one in rounds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=1500, help="in each pass (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="passes of each arm, the first not counted")
+    parser.add_argument("--in-flight", type=int, default=50, help="calls at once (default: %(default)s)")
+    parser.add_argument(
+        "--latency", type=float, default=0.1, help="of the upstream, in seconds (default: %(default)s)"
+    )
+    parser.add_argument("--upstream", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.upstream is not None:
+        upstream(options.upstream)
+        return
+    slow_direct, slow_through = _measure(options.latency, options)
+    fast_direct, fast_through = _measure(0.0, options)
+    alone, behind = _median(slow_direct, "median"), _median(slow_through, "median")
+    print(f"upstream of {options.latency * 1000:.0f} ms, {options.in_flight} in flight")
+    print(f"  p50 direct {alone * 1000:.2f} ms, through the gateway {behind * 1000:.2f} ms", end="")
+    print(f": {(behind - alone) * 1000:+.2f} ms")
+    print(f"  CPU of the gateway per request {_median(slow_through, 'cpu') * 1000:.2f} ms")
+    print(f"upstream without latency, {options.in_flight} in flight")
+    print(f"  direct {_median(fast_direct, 'rate'):.0f}/s, through the gateway {_median(fast_through, 'rate'):.0f}/s")
+    cpu = _median(fast_through, "cpu")
+    print(f"  CPU of the gateway per request {cpu * 1000:.2f} ms: {1 / max(cpu, 1e-9):.0f}/s on one core")
+
+
+if __name__ == "__main__":
+    main()

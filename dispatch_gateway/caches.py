@@ -1,0 +1,104 @@
+"""One cache with its dispatchers: what a caller asks for (a higher threshold, a shorter life) is a variant of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+
+from dispatch_core import Consensus, Dispatcher, Lifetime, SemanticCache
+from dispatch_core.embed import default_embedder
+from dispatch_core.errors import EmbeddingError, MissingExtra
+from dispatch_core.ports import Embedder, Limiter, VectorStore
+from dispatch_core.stores import store_from_url
+from dispatch_gateway import config
+
+_STEP = 0.01
+_KEPT = 64
+
+log = logging.getLogger("dispatch_gateway")
+
+
+class Caches:
+    """Dispatchers over one store, one embedder and one limiter.
+
+    Questions of different variants find each other's entries, and do not wait for each other's calls. Thresholds are
+    rounded up to hundredths and lives down to two digits, so that few variants serve all.
+    """
+
+    def __init__(
+        self, settings: config.Cache, limiter: Limiter, *, embedder: Embedder | None, store: VectorStore | None
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.embedder = embedder
+        self._limiter = limiter
+        self._variants: OrderedDict[tuple[float, float | None], Dispatcher] = OrderedDict()
+        self.plain = self._made(settings.threshold, settings.ttl)
+
+    @classmethod
+    def of(cls, settings: config.Cache, limiter: Limiter) -> Caches:
+        """Raises `ConfigError` and `MissingExtra`; no server is contacted yet."""
+        if not settings.enabled:
+            return cls(settings, limiter, embedder=None, store=None)
+        return cls(settings, limiter, embedder=embedder_of(settings.embedder), store=store_from_url(settings.url))
+
+    def variant(self, threshold: float | None, ttl: float | None) -> Dispatcher:
+        """The dispatcher for these wishes, as far as they are stricter than the settings."""
+        usual = self.settings
+        strict = usual.threshold
+        if threshold is not None and threshold > strict:
+            strict = min(1.0, math.ceil(threshold / _STEP - 1e-9) * _STEP)
+        life = usual.ttl if ttl is None or ttl <= 0 else _rounded(ttl)
+        if life is not None and usual.ttl is not None:
+            life = min(life, usual.ttl)
+        if (strict, life) == (usual.threshold, usual.ttl):
+            return self.plain
+        known = self._variants.get((strict, life))
+        if known is None:
+            known = self._variants[strict, life] = self._made(strict, life)
+            if len(self._variants) > _KEPT:
+                self._variants.popitem(last=False)
+        self._variants.move_to_end((strict, life))
+        return known
+
+    @property
+    def failing(self) -> bool:
+        """The cache is paused: its breaker is open."""
+        return any(one._failing._breaker.is_open for one in (self.plain, *self._variants.values()))
+
+    async def close(self) -> None:
+        """Finish all writes and release the store."""
+        for one in self._variants.values():
+            await one.aflush()
+        await self.plain.aclose()
+
+    def _made(self, threshold: float, ttl: float | None) -> Dispatcher:
+        cache = None
+        if self.store is not None:
+            secret = self.settings.namespace_secret.get_secret_value().encode()
+            policy = Consensus(threshold)
+            life = Lifetime(ttl, stale=self.settings.stale)
+            cache = SemanticCache(self.embedder, self.store, policy=policy, ttl=life, namespace_secret=secret)
+        return Dispatcher(cache, self._limiter, lease=self.settings.lease if cache is not None else None)
+
+
+def embedder_of(name: str) -> Embedder | None:
+    """The embedder of a name, loaded; None for exact matches only. Raises what `default_embedder` raises."""
+    if name == "none":
+        return None
+    try:
+        embedder = default_embedder(None if name == "auto" else name)
+        embedder.embed(["ready"])
+    except (MissingExtra, EmbeddingError) as error:
+        if name != "auto":
+            raise
+        log.warning("no embedding model, questions are matched by their words alone: %s", error)
+        return None
+    return embedder
+
+
+def _rounded(ttl: float) -> float:
+    """Down to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(ttl)) - 1)
+    return math.floor(ttl / unit + 1e-9) * unit

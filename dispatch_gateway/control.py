@@ -1,0 +1,114 @@
+"""What a caller may tell the cache: ``Cache-Control``, the body's ``cache`` and ``x-dispatch-*`` headers. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dispatch_gateway.errors import need
+
+_LONGEST_NAME = 200
+_MOST_TAGS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """``max_age`` and ``ttl`` are in seconds; ``namespace`` narrows the caller's own, ``threshold`` is at least the
+    cache's."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age: float | None = None
+    ttl: float | None = None
+    namespace: str = ""
+    threshold: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+DEFAULT = Control()
+
+
+def control_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Control:
+    """The stricter of what headers and body say. Raises `ApiError`."""
+    told, asked = body.get("cache"), headers.get("cache-control")
+    control = DEFAULT if asked is None else _of_header(asked)
+    if told is not None:
+        control = _of_body(told, control)
+    for name in _SET_BY_HEADER:
+        value = headers.get(f"x-dispatch-{name}")
+        if value is not None:
+            control = _set(control, name, value, f"x-dispatch-{name}")
+    return control
+
+
+_SET_BY_HEADER = ("namespace", "threshold", "tags")
+
+
+def _of_header(value: str) -> Control:
+    directives = {}
+    for part in value.lower().split(","):
+        name, _, argument = part.strip().partition("=")
+        directives[name] = argument.strip().strip('"')
+    age = directives.get("max-age", "")
+    return Control(
+        no_cache="no-cache" in directives,
+        no_store="no-store" in directives,
+        only_if_cached="only-if-cached" in directives,
+        # By the RFC, what makes no sense is as if it were stale.
+        max_age=None if "max-age" not in directives else float(age) if age.isdecimal() and age.isascii() else 0.0,
+    )
+
+
+def _of_body(told: Any, control: Control) -> Control:
+    need(isinstance(told, dict), "cache", "an object")
+    for name, value in told.items():
+        if value is not None:
+            control = _set(control, str(name).replace("-", "_"), value, f"cache.{name}")
+    return control
+
+
+def _set(control: Control, name: str, value: Any, where: str) -> Control:
+    change: dict[str, Any] = {}
+    match name:
+        case "no_cache" | "no_store" | "only_if_cached":
+            need(isinstance(value, bool), where, "a boolean")
+            change = {name: value or getattr(control, name)}
+        case "max_age" | "s_maxage" | "s_max_age":
+            age = _seconds(value, where)
+            change = {"max_age": age if control.max_age is None else min(age, control.max_age)}
+        case "ttl":
+            ttl = _seconds(value, where)
+            change = {"ttl": ttl, "no_store": control.no_store or ttl == 0}
+        case "namespace":
+            need(isinstance(value, str) and len(value) <= _LONGEST_NAME, where, "a short text")
+            change = {"namespace": value}
+        case "threshold":
+            change = {"threshold": _cosine(value, where)}
+        case "tags":
+            change = {"tags": _tags(value, where)}
+    return replace(control, **change)
+
+
+def _seconds(value: Any, where: str) -> float:
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    need(fine, where, "a number of seconds")
+    return float(value)
+
+
+def _cosine(value: Any, where: str) -> float:
+    try:
+        cosine = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        cosine = math.nan
+    need(-1 <= cosine <= 1, where, "a cosine similarity")
+    return cosine
+
+
+def _tags(value: Any, where: str) -> tuple[str, ...]:
+    tags = [tag.strip() for tag in value.split(",")] if isinstance(value, str) else value
+    fine = isinstance(tags, list) and len(tags) <= _MOST_TAGS
+    need(fine and all(isinstance(tag, str) and 0 < len(tag) <= _LONGEST_NAME for tag in tags), where, "a few texts")
+    return tuple(tags)

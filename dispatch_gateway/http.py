@@ -1,0 +1,98 @@
+"""The small part of ASGI that a proxy needs: bodies with a limit, answers in one piece or many, callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from starlette.types import Receive, Scope, Send
+
+from dispatch_gateway.errors import ApiError, Gone
+
+PRIVATE = {"cache-control": "private, no-store"}
+JSON = {"content-type": "application/json"}
+EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The request's headers by their names in lower case; of one that comes twice, both, with a comma between."""
+    headers: dict[str, str] = {}
+    for raw, text in scope["headers"]:
+        name, value = raw.decode("latin-1").lower(), text.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+async def body_of(receive: Receive, headers: Mapping[str, str], most: int) -> bytes:
+    """The whole body. Raises `ApiError` 413 beyond ``most`` bytes, `Gone` if the caller leaves."""
+    told = headers.get("content-length", "")
+    if told.isdecimal() and int(told[:20]) > most:
+        raise _too_large(most)
+    pieces, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        pieces.append(piece)
+        if not message.get("more_body"):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@asynccontextmanager
+async def while_connected(receive: Receive) -> AsyncIterator[None]:
+    """Cancels what is inside when the caller leaves, and raises `Gone` instead."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone:
+            task.uncancel()
+            raise Gone from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+class Out:
+    """The answer to one request. ``status`` is 0 until it has begun."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        await self.start(status, {**headers, "content-length": str(len(body))})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    async def more(self, piece: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"The body is larger than {most} bytes.", code="request_too_large")

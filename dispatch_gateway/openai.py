@@ -1,0 +1,61 @@
+"""What OpenAI's endpoints have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dispatch_core.types import Usage
+from dispatch_gateway.errors import ApiError, need
+from dispatch_gateway.sse import event
+from dispatch_gateway.wire import Call, dumped, tokens
+
+DONE = event(b"[DONE]")
+NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+OURS = frozenset({"cache"})
+"""Of a request's body, what is for the gateway alone."""
+
+_TRANSPORT = frozenset(
+    {
+        *("stream", "stream_options", "model", "user", "safety_identifier", "metadata", "store"),
+        *("prompt_cache_key", "prompt_cache_retention", "service_tier"),
+    }
+)
+"""How an answer travels, who asks and what is noted about it: nothing that the answer depends on."""
+
+
+def options(body: Mapping[str, Any], *asked: str) -> dict[str, Any]:
+    """Everything else in a body that decides the answer. What is null is as if it were not there."""
+    left = _TRANSPORT | OURS | {*asked}
+    return {name: value for name, value in body.items() if name not in left and value is not None}
+
+
+def wants_usage(body: Mapping[str, Any]) -> bool:
+    asked = body.get("stream_options")
+    need(asked is None or isinstance(asked, dict), "stream_options", "an object")
+    return bool(asked and asked.get("include_usage"))
+
+
+def sent(call: Call, model: str, *, stream_usage: bool) -> bytes:
+    """The body as it came, unless there is something to change: a stream's usage is always asked for."""
+    body = {name: value for name, value in call.body.items() if name not in OURS}
+    if stream_usage and call.stream and not call.wants_usage:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if model != call.model:
+        body["model"] = model
+    elif body == call.body:
+        return call.raw
+    return dumped(body)
+
+
+def usage_of(answer: Any) -> Usage | None:
+    said = answer.get("usage") if isinstance(answer, dict) else None
+    if not isinstance(said, dict):
+        return None
+    usage = Usage(tokens(said.get("prompt_tokens")), tokens(said.get("completion_tokens")))
+    return usage if usage.total else None
+
+
+def error(error: ApiError) -> bytes:
+    said = {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
+    return dumped({"error": said})

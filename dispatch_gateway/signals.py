@@ -1,0 +1,64 @@
+"""What the headers of an answer say about the cache (RFC 9211) and the limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from dispatch_core.limit import TokenLimiter
+from dispatch_core.types import Match
+
+_NAME = "dispatch"
+
+
+def hit(match: Match, now: float) -> dict[str, str]:
+    """The headers of an answer from the cache; ``now`` is in Unix seconds."""
+    entry = match.entry
+    if match.kind == "flight":
+        status = f"{_NAME}; fwd=miss; collapsed"
+    else:
+        left = "" if entry.expires is None else f"; ttl={max(0, round(entry.expires - now))}"
+        status = f'{_NAME}; hit{left}; detail="{match.kind}"'
+    return {
+        "cache-status": status,
+        "age": str(max(0, int(now - entry.created))),
+        "x-dispatch-similarity": f"{match.score:.4f}",
+        "x-dispatch-cache-id": entry.id,
+        "x-dispatch-tokens-saved": str(entry.usage.total),
+    }
+
+
+def forwarded(why: str, *, stored: bool = False, detail: str = "", id: str = "") -> dict[str, str]:
+    """The headers of an answer from an upstream: ``why`` is "miss", "bypass", "request" or "stale"."""
+    parts = [_NAME, f"fwd={why}"]
+    if stored:
+        parts.append("stored")
+    if detail:
+        parts.append(f'detail="{detail}"')
+    return {"cache-status": "; ".join(parts), **({"x-dispatch-cache-id": id} if id and stored else {})}
+
+
+def retry(seconds: float) -> dict[str, str]:
+    """When to come back: whole seconds for all, milliseconds for those who can read them."""
+    seconds = seconds if 0 <= seconds < math.inf else 1.0
+    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, math.ceil(seconds * 1000)))}
+
+
+def limits(limiters: Iterable[TokenLimiter], retry_after: float) -> dict[str, str]:
+    """OpenAI's ``x-ratelimit-*`` of requests and tokens: of several limits, those with the least left."""
+    told: dict[str, str] = {}
+    least: dict[str, float] = {}
+    for limiter in limiters:
+        for name, gauge in limiter.stats().gauges.items():
+            left = max(0.0, gauge.limit * gauge.share - gauge.used)
+            if name in ("requests", "tokens") and left < least.get(name, math.inf):
+                least[name] = left
+                told[f"x-ratelimit-limit-{name}"] = str(int(gauge.limit))
+                told[f"x-ratelimit-remaining-{name}"] = str(int(left))
+                told[f"x-ratelimit-reset-{name}"] = f"{max(0.001, retry_after):.3f}s"
+    return told
+
+
+def busy(limiters: Iterable[TokenLimiter], retry_after: float) -> dict[str, str]:
+    """All that goes with a 429."""
+    return {**limits(limiters, retry_after), **retry(retry_after)}

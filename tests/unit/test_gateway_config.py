@@ -1,0 +1,118 @@
+"""Settings of the gateway, and the files that come with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dispatch_core.errors import ConfigError
+from dispatch_gateway import settings_from
+from dispatch_gateway.config import hash_of
+from dispatch_gateway.service import Service
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+KEY = {"name": "ann", "hash": hash_of("a secret of some length")}
+
+
+def read(tmp_path: Path, settings: Any, **env: str) -> Any:
+    file = tmp_path / "d.yaml"
+    file.write_text(yaml.safe_dump(settings) if not isinstance(settings, str) else settings, encoding="utf-8")
+    return settings_from(file, env)
+
+
+def test_without_a_file_the_environment_says_where_to_go() -> None:
+    plain, own = (
+        settings_from(None, {}),
+        settings_from(None, {"OPENAI_BASE_URL": "http://x/v1/", "OPENAI_API_KEY": "k"}),
+    )
+    assert plain.models["*"][0].base_url == "https://api.openai.com/v1"
+    assert plain.models["*"][0].api_key is None
+    assert (plain.listen.host, plain.authenticates) == ("127.0.0.1", False)
+    deployment = own.models["*"][0]
+    assert deployment.base_url == "http://x/v1"
+    assert deployment.api_key is not None
+    assert deployment.api_key.get_secret_value() == "k"
+    assert "'k'" not in repr(own)
+
+
+def test_the_environment_fills_in_what_the_file_leaves_open(tmp_path: Path) -> None:
+    settings = {"listen": {"port": "${PORT}"}, "cache": {"url": "${STORE:-memory://}"}}
+    read_settings = read(tmp_path, settings, PORT="9000")
+    assert (read_settings.listen.port, read_settings.cache.url) == (9000, "memory://")
+    with pytest.raises(ConfigError, match=r"listen\.port: the environment variable PORT is not set"):
+        read(tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"modells": {}}, "modells: there is no such setting"),
+        ({"models": {"m": [{"limits": {"rpm": -1}}]}}, r"models\.m\[0\]\.limits\.rpm: .*greater than 0"),
+        (
+            {"models": {"m": [{"base_url": "api.openai.com"}]}},
+            r"models\.m\[0\]\.base_url: a URL that starts with http",
+        ),
+        ({"models": {"m": []}}, r"models\.m: at least one deployment"),
+        ({"keys": [{"name": "a"}]}, r"keys\[0\]: give either hash or key"),
+        ({"keys": [{"name": "a", "hash": "md5:1"}]}, r"keys\[0\]: hash is sha256"),
+        ({"keys": [{"name": "a", "key": "short"}]}, r"keys\[0\]: key has at least 16"),
+        ({"keys": [KEY, {**KEY, "name": "bob"}]}, "keys: two have the same secret"),
+        ({"keys": [KEY, {**KEY, "hash": hash_of("x")}]}, "keys: two have the same name"),
+        ({"listen": {"host": "0.0.0.0"}}, r"keys: needed to listen on 0\.0\.0\.0"),
+        ({"auth": "required"}, "keys: auth is required"),
+        ({"cache": {"stale": 5}}, "cache: stale answers need a ttl"),
+        ("- a list", "expected names of settings"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_what_cannot_work_is_told_with_its_path(tmp_path: Path, settings: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"d\.yaml:? .*{said}|{said}"):
+        read(tmp_path, settings)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        settings_from(tmp_path / "none.yaml", {})
+
+
+def test_secrets_are_in_no_message(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(tmp_path, {"keys": [{"name": "a", "key": "hush-hush"}], "models": {"m": [{"api_key": ["hush-hush"]}]}})
+    assert "hush" not in str(raised.value)
+
+
+async def test_deployments_of_one_name_share_one_quota(tmp_path: Path) -> None:
+    def settings(rpm: int) -> Any:
+        places = [{"name": "account", "limits": {"rpm": limit}} for limit in (10, rpm)]
+        models = {"a": places[:1], "b": places[1:]}
+        return read(tmp_path, {"models": models, "cache": {"embedder": "none"}})
+
+    service = Service(settings(10))
+    (one,), (other,) = service.pools["a"], service.pools["b"]
+    assert one.limiters[0] is other.limiters[0]
+    with pytest.raises(ConfigError, match="share the name account"):
+        Service(settings(20))
+
+
+def test_the_example_is_valid() -> None:
+    env = {"OPENAI_API_KEY": "k", "TEAM_A_HASH": KEY["hash"]}
+    settings = settings_from(DEPLOY / "dispatch.yaml", env)
+    assert settings.authenticates
+    assert len(settings.models["gpt-4o-mini"]) == 2
+    assert settings.quota.redis is None
+
+
+async def test_the_dashboard_asks_for_metrics_that_exist(tmp_path: Path) -> None:
+    service = Service(read(tmp_path, {"cache": {"embedder": "none"}}))
+    text = service.meters.exposition().decode()
+    known = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    named = {name.removesuffix("_bucket") for name in re.findall(r"dispatch_\w+", " ".join(asked))}
+    assert named <= known
+    assert len(named) == 7
