@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 
+from dispatch_core import _html
 from dispatch_core.equivalence import clusters, same_entry
 from dispatch_core.guards import DEFAULT_GUARDS, refusal
 from dispatch_core.policy import Policy
@@ -43,16 +43,9 @@ class Explanation:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{n.score:.3f}</td><td>{n.answer}</td><td>{escape(n.refusal or 'passes')}</td>"
-            f"<td style='text-align:left'>{escape(_visible(n.text))}</td></tr>"
-            for n in self.neighbours
-        )
-        head = (
-            "<tr><th>cosine</th><th>answer</th><th>guards</th><th style='text-align:left'>stored question</th></tr>"
-        )
-        title = f"<p><b>{'hit' if self.hit else 'miss'}</b>: {escape(self.reason + self._numbers())}</p>"
-        return title + (f"<table>{head}{rows}</table>" if rows else "")
+        rows = [(f"{n.score:.3f}", n.answer, n.refusal or "passes", n.text) for n in self.neighbours]
+        title = _html.caption("hit" if self.hit else "miss", f": {self.reason}{self._numbers()}")
+        return title + _html.listing(("cosine", "answer", "guards", "stored question"), rows)
 
     def _numbers(self) -> str:
         signals = self.decision.signals if self.decision is not None else {}
@@ -76,12 +69,6 @@ def neighbours_of(text: str, candidates: Sequence[Match], policy: Policy) -> Seq
     ]
 
 
-def _visible(text: str) -> str:
-    """In one line, and without what a terminal or a browser would obey or cannot show."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
 def _short(text: str) -> str:
-    line = _visible(text)
+    line = _html.visible(text)
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from html import escape
 
+from dispatch_core import _html
 from dispatch_core.errors import ConfigError
 from dispatch_core.interval import clopper_pearson
 from dispatch_core.types import Memory, Usage
@@ -118,11 +118,7 @@ class Stats:
         return rows
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in self._rows().items()
-        )
-        return f"<table>{cells}</table>"
+        return _html.facts(self._rows())
 
 
 class Tally:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from dispatch_core import _html
 from dispatch_core._flow import arun, run
 from dispatch_core.errors import ConfigError, LimitExceeded
 from dispatch_core.limit.count import TokenEstimator
@@ -51,6 +52,13 @@ class LimiterStats:
     requests_used: float
     tokens_used: float
     gauges: Mapping[str, GaugeStats]
+
+    def _repr_html_(self) -> str:
+        names = ("admitted", "rejected", "throttled", "waiting", "open")
+        calls = _html.facts({name: getattr(self, name) for name in names})
+        # A share below 1: the provider was seen to grant less than we were told.
+        rows = [(name, gauge.used, gauge.limit, f"{gauge.share:.0%}") for name, gauge in self.gauges.items()]
+        return calls + _html.listing(("quota", "used", "of", "granted"), rows)
 
 
 class TokenLimiter:

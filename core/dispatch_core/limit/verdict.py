@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from dispatch_core import _html
 from dispatch_core.limit.headers import duration, number, retry_after
 
 SPENT_NAMES = frozenset(
@@ -61,6 +62,11 @@ class Verdict:
     kind: Refusal
     retry_after: float | None
     dimension: str | None
+
+    def _repr_html_(self) -> str:
+        wait = None if self.retry_after is None else f"{self.retry_after:g} s"
+        rows = {"refusal": self.kind.value, "wait": wait, "exhausted": self.dimension}
+        return _html.facts({name: value or "not said" for name, value in rows.items()})
 
 
 def verdict_of(status: int, headers: Mapping[str, str], body: object = None, *, now: float) -> Verdict | None:
