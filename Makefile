@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed load-test clean
+.PHONY: demo test test-wheel check format docs notebooks simulate bench-limiter bench-cache bench-speed load-test clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -24,6 +24,9 @@ check: $(VENV)/.dev  ## lint, formatting, types, layers
 format: $(VENV)/.dev
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: $(VENV)/.docs  ## the guides and the reference, into build/docs; fails on a broken link or name
+	$(VENV)/bin/zensical build --clean --strict
 
 test-wheel: $(VENV)/.dev  ## the built wheel alone, without any extra, in an empty environment
 	rm -rf build/wheel && mkdir -p build/wheel
@@ -53,7 +56,7 @@ bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the ba
 	$(PY) -m benchmarks.cache_speed $(ARGS)
 
 clean:
-	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 
 # torch is pinned and goes first: left to the resolver, it comes with several GB of CUDA libraries.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -66,6 +69,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

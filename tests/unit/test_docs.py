@@ -1,0 +1,65 @@
+"""The guides say what is true: their code runs and prints what it says, their commands exist, nothing is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from documents import ROOT, blocks_of, fences_of, run_as_one_program
+
+import dispatch_core
+import langchain_dispatch
+import llamaindex_dispatch
+from dispatch_core.__main__ import main
+
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"])
+RUN = [page for page in PAGES if blocks_of(page)]
+LANGUAGES = {"python", "text", "bash", "yaml"}
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", RUN, ids=_name)
+def test_the_blocks_of_a_page_are_a_program_that_prints_what_it_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of(page)
+    assert run_as_one_program(blocks) == [block.output for block in blocks]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    assert {language for language, _ in fences_of(page)} <= LANGUAGES
+    # A block of Python that is indented, or has white space behind its language, would not be run.
+    assert len(re.findall(r"```\s*py", page.read_text("utf-8"))) == len(blocks_of(page))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "bash" in dict(fences_of(page))], ids=_name)
+def test_the_commands_shown_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for command in (code for language, code in fences_of(page) if language == "bash"):
+        for target in re.findall(r"^make ([\w-]+)", command, re.M):
+            assert re.search(rf"^{target}:", makefile, re.M)
+        for verb in re.findall(r"^dispatcher ([\w-]+)", command, re.M):
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([verb, "--help"])
+            told = capsys.readouterr().out
+            [line] = re.findall(rf"^dispatcher {verb}(.*)$", command, re.M)
+            assert all(option in told for option in re.findall(r"--[\w-]+", line))
+
+
+@pytest.mark.parametrize("package", [dispatch_core, langchain_dispatch, llamaindex_dispatch])
+def test_every_public_name_has_an_entry_in_the_reference(package) -> None:
+    shown = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    entries = re.findall(rf"^::: {package.__name__}\.(\w+)$", shown, re.M)
+    assert sorted(entries) == sorted(package.__all__)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    told = (ROOT / "zensical.toml").read_text("utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f'"{page.relative_to(ROOT / "docs").as_posix()}"' in told
