@@ -134,6 +134,36 @@ async def test_a_round_trip_that_fails_fails_for_those_it_was_to_answer_and_each
     assert (await again).values == {"d": b"d 3"}
 
 
+async def test_who_was_answered_and_asks_again_at_once_goes_with_the_others(server, reads):
+    async def asker(number: int) -> None:
+        for turn in range(3):
+            assert await reads.avalue(f"{number}") == f"{number} {len(server.asked)}".encode(), turn
+
+    askers = [asyncio.create_task(asker(number)) for number in range(10)]
+    await _turns()
+    while server.asked and not all(task.done() for task in askers):
+        await server.let()
+    await asyncio.gather(*askers)
+    # The first goes alone, once.
+    assert [len(commands[0]) - 1 for commands in server.asked] == [1, 10, 10, 9]
+
+
+async def test_values_of_the_same_key_are_asked_for_once(server, reads):
+    first = asyncio.create_task(_value(reads, "x"))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(_value(reads, key)) for key in "abab"]
+    await asyncio.sleep(0)
+    await server.let()
+    await server.let()
+    assert await first == b"x 1"
+    assert [await task for task in others] == [b"a 2", b"b 2", b"a 2", b"b 2"]
+    assert server.asked[1] == (("MGET", "a", "b"),)
+
+
+async def _value(reads: Reads, key: str) -> bytes | None:
+    return await reads.avalue(key)
+
+
 async def test_more_keys_than_one_command_should_have_are_several(server, reads):
     first = await _ask(reads, "a")
     many = [await _ask(reads, *(f"{task} {number}" for number in range(200))) for task in range(5)]
