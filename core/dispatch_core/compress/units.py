@@ -19,10 +19,15 @@ _TABLE = re.compile(r"[ \t]*\|")
 _RULE = re.compile(r"[\s|:\-+=]+$")
 _LINE = re.compile(r"[ \t]*(?:[-=*_~]{3,}|</?[A-Za-z][^<>]*>)[ \t]*$")
 _INDENTED = re.compile(r"(?: {4}|\t)")
+_OPENS_JSON = re.compile(r" {0,3}[{\[]")
 _BLOCKS = (("<pre", "</pre>"), ("$$", "$$"))
 _ENDED = re.compile(r"[.!?…:;,。！？：；，।؟)\]\"'”’»`]\s*$")
 _BEGINS = (_FENCE, _LINE, _HEADING, _TABLE, _ITEM)
 _LONG_ITEM, _HEADLINE, _NARROW, _WRAPPED = 400, 80, 30, 0.6
+_MOST_METADATA = 24
+_ATTEMPTS = 64
+"""Lines that look like JSON and are none, after which a text is taken to hold no more of it."""
+
 _LABELS = ("heading", "head")
 _MINOR = 7
 """The level of a headline that is marked by nothing but standing alone."""
@@ -104,12 +109,19 @@ def joined(before: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
 def spans(text: str) -> Iterator[Span]:
     """The blocks of a text in order, without the white space between them."""
     lines = _lines(text)
-    at = 0
+    at, patience = 0, _ATTEMPTS
     while at < len(lines):
         start, end = lines[at]
         if not text[start:end].strip():
             at += 1
             continue
+        if patience and _OPENS_JSON.match(text, start, end):
+            after = _json_end(text, lines, at)
+            if after is not None:
+                yield Span(start, lines[after - 1][1], "json")
+                at = after
+                continue
+            patience -= 1
         found, at = _block(text, lines, at)
         yield from found
 
@@ -127,9 +139,9 @@ def _block(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
     """The block that begins with this line, and the number of the line after it."""
     start, end = lines[at]
     line = text[start:end]
-    for kind, whole in (("code", _code_end(text, lines, at)), ("json", _json_end(text, lines, at))):
-        if whole is not None:
-            return [Span(start, lines[whole - 1][1], kind)], whole
+    after = _code_end(text, lines, at)
+    if after is not None:
+        return [Span(start, lines[after - 1][1], "code")], after
     if _TABLE.match(line):
         return _table(text, lines, at)
     if _LINE.match(line):
@@ -171,10 +183,9 @@ def _code_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int | Non
 
 
 def _json_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int | None:
-    start = lines[at][0]
-    while text[start : start + 1] in (" ", "\t"):
-        start += 1
-    end = end_of_value(text, start) if text[start : start + 1] in ("{", "[") else None
+    """The number of the line after a value of JSON that begins here."""
+    start, stop = lines[at]
+    end = end_of_value(text, stop - len(text[start:stop].lstrip()))
     return None if end is None else _line_after(lines, at, end - 1)
 
 
@@ -207,7 +218,8 @@ def _metadata_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
     """The number of the line after a paragraph of names and values that something follows, as LlamaIndex writes
     metadata; the line itself if it is none."""
     last = at
-    while last < len(lines) and _METADATA.match(text[lines[last][0] : lines[last][1]]):
+    most = min(len(lines), at + _MOST_METADATA)
+    while last < most and _METADATA.match(text[lines[last][0] : lines[last][1]]):
         last += 1
     ended = last < len(lines) and not text[lines[last][0] : lines[last][1]].strip()
     return last if ended and text[lines[last][1] :].strip() else at
