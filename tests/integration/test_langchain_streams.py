@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.globals import set_llm_cache
@@ -192,6 +193,25 @@ async def test_listeners_hear_of_a_replay_what_they_hear_of_a_stream(
     assert plain.events == live.events == replayed.events == ["start", "tokens", "end"]
     assert plain.tokens == live.tokens == replayed.tokens
     assert plain.answers == live.answers == replayed.answers
+
+
+@pytest.mark.parametrize("name", ["of a provider", "without a last chunk"])
+async def test_a_replay_is_the_same_whether_somebody_listens_or_not(
+    name: str, model: Any, form: str, cache: SemanticCache
+) -> None:
+    asked_of = model if name == "of a provider" else dispatch(FakeListChatModel(responses=["abc"]), cache=cache)
+    await streamed(asked_of, form)
+
+    async def replayed(**config: Any) -> list[Any]:
+        run_id = uuid4()
+        chunks = await streamed(asked_of, form, config={"run_id": run_id, **config})
+        assert {chunk.id for chunk in chunks} == {f"lc_run--{run_id}"}
+        for chunk in chunks:
+            chunk.id = None
+            chunk.response_metadata.get("dispatch", {}).pop("hit_id", None)
+        return chunks
+
+    assert await replayed() == await replayed(callbacks=[Heard()])
 
 
 async def test_events_of_a_chain_are_the_same_for_a_replay(model: Any, cache: SemanticCache) -> None:
