@@ -11,6 +11,7 @@ from uuid import UUID
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
+from dispatch_core.messages import Message as Shortened
 from dispatch_core.ports import Limiter, Reservation
 from dispatch_core.types import Cost, Usage
 from langchain_dispatch.exchange import Exchange
@@ -28,7 +29,8 @@ class Call:
     """One announced call of a chat model; ``format`` is what LangChain tells tracers of structured output.
 
     ``asked`` once a cache has looked it up, under ``key``; ``claimed`` once a limiter has reserved for it; ``ended``
-    once nothing more will come of it; ``retried`` if a failed attempt is not its end.
+    once nothing more will come of it; ``retried`` if a failed attempt is not its end. ``shortened`` is what a
+    compressor made of its messages.
     """
 
     run_id: UUID
@@ -40,6 +42,7 @@ class Call:
     claimed: bool = False
     ended: bool = False
     retried: bool = False
+    shortened: Sequence[Shortened] | None = None
     key: str = ""
     exchange: Exchange | None = None
     chunks: list[AIMessageChunk] = field(default_factory=list)
@@ -62,10 +65,19 @@ class Call:
 
     def cost(self, limiter: Limiter) -> Cost:
         """The expected cost of messages and tools together."""
-        parts = [_text(message.content) for message in self.messages]
-        parts += [
-            json.dumps(call["args"], default=str) for m in self.messages for call in getattr(m, "tool_calls", ())
-        ]
+        if self.shortened is None:
+            parts = [_text(message.content) for message in self.messages]
+            calling = self.messages
+        else:
+            parts = [message.text for message in self.shortened]
+            parts += [
+                _block_text(part.source)
+                for message in self.shortened
+                for part in message.parts
+                if part.kind == "other" and isinstance(part.source, dict)
+            ]
+            calling = [message.source for message in self.shortened]
+        parts += [json.dumps(call["args"], default=str) for m in calling for call in getattr(m, "tool_calls", ())]
         tools = self.params.get("tools")
         if tools:
             parts.append(json.dumps(tools, default=str))

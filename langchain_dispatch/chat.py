@@ -17,12 +17,15 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from dispatch_core import TokenLimiter
+from dispatch_core.compress import Careful
 from dispatch_core.errors import ConfigError
 from dispatch_core.flight import waiting_for_others
 from dispatch_core.limit import RetryPolicy
+from dispatch_core.ports import Compressor
 from langchain_dispatch import streams
 from langchain_dispatch.answers import Answer
 from langchain_dispatch.call import Call
+from langchain_dispatch.compression import compressing, preparing, shortening
 from langchain_dispatch.events import caching
 from langchain_dispatch.given import is_configurable, limited
 from langchain_dispatch.observer import observer
@@ -40,6 +43,7 @@ def dispatch(
     rate_limiter: BaseRateLimiter | TokenLimiter | None = None,
     stream_chunk: int | None = None,
     retries: RetryPolicy | None = None,
+    compressor: Compressor | None = None,
 ) -> M:
     """A copy of a model with the given cache and limiter: streams are cached too, ``with_config`` takes a
     ``rate_limiter``, and where a stale answer is at hand it is given instead of the provider's error.
@@ -54,6 +58,9 @@ def dispatch(
 
     With ``retries`` a failed call is made again, each attempt with a reservation of its own; set ``max_retries=0`` on
     the model then, for an SDK's own retries ask no limiter.
+
+    A ``compressor`` makes a prompt shorter if the model must be asked: the cache looks for the whole one, the limiter
+    reserves what is sent. A compressor that fails leaves the prompt as it is.
 
     What ``init_chat_model()`` leaves to be chosen by a config is dispatched when it is chosen, and each model has
     answers of its own. A completion model (`BaseLLM`) gets the cache, for its ``invoke``. Raises TypeError for a
@@ -74,11 +81,17 @@ def dispatch(
     if isinstance(model, BaseLLM):
         if rate_limiter is not None:
             raise TypeError(f"LangChain asks no rate limiter for a completion model such as {type(model).__name__}")
-        if retries is not None:
-            raise TypeError(f"retries are for chat models, not for a completion model such as {type(model).__name__}")
+        for name, value in (("retries", retries), ("compressor", compressor)):
+            if value is not None:
+                raise TypeError(f"{name}: for chat models, not for a completion model such as {type(model).__name__}")
         return model if cache is None else model.model_copy(update={"cache": cache})
     if stream_chunk is not None and (not isinstance(stream_chunk, int) or stream_chunk < 1):
         raise ConfigError(f"stream_chunk is a positive number of characters, got {stream_chunk!r}")
+    settings = {
+        "stream_chunk": stream_chunk,
+        "retries": retries,
+        "compressor": None if compressor is None else Careful(compressor),
+    }
     limiter = None if rate_limiter is None else as_rate_limiter(rate_limiter)
     given = {"cache": cache, "rate_limiter": limiter}
     update = {name: value for name, value in given.items() if value is not None}
@@ -86,13 +99,13 @@ def dispatch(
         from langchain_dispatch.configurable import dispatched
 
         chosen: Any = model
-        return cast("M", dispatched(chosen, {**update, "stream_chunk": stream_chunk, "retries": retries}))
+        return cast("M", dispatched(chosen, {**update, **settings, "compressor": compressor}))
     if not isinstance(model, BaseChatModel):
         raise TypeError(f"dispatch takes a chat model or a completion model, got {type(model).__name__}")
     observer()
     copy = model.model_copy(update=update)
     # Not a new object built from fields: private clients and other state of the model's must come along.
-    object.__setattr__(copy, "__class__", _class_for(type(model), stream_chunk=stream_chunk, retries=retries))
+    object.__setattr__(copy, "__class__", _class_for(type(model), **settings))
     return copy
 
 
@@ -104,6 +117,7 @@ class _Settings:
     base: type[BaseChatModel]
     stream_chunk: int | None = None
     retries: RetryPolicy | None = None
+    compressor: Careful | None = None
 
 
 class _Dispatched:
@@ -127,12 +141,12 @@ class _Dispatched:
         return cast("Runnable[Any, Any]", _plain(model).with_config(config, **kwargs))
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return _plain(limited(cast("BaseChatModel", self), config)).invoke(input, config, **kwargs)
+        return _plain(_ready(self, config)).invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         # LangChain asks in a task of its own, which must not wait for a stream that the caller is in the middle of.
         with waiting_for_others():
-            return await _plain(limited(cast("BaseChatModel", self), config)).ainvoke(input, config, **kwargs)
+            return await _plain(_ready(self, config)).ainvoke(input, config, **kwargs)
 
     def stream(
         self,
@@ -142,7 +156,7 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        model, size = limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
+        model, size = _ready(self, config), self.dispatched.stream_chunk
 
         def live() -> Iterator[AIMessageChunk]:
             return _plain(model).stream(input, config, stop=stop, **kwargs)  # type: ignore[no-any-return]
@@ -163,7 +177,7 @@ class _Dispatched:
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        model, size = limited(cast("BaseChatModel", self), config), self.dispatched.stream_chunk
+        model, size = _ready(self, config), self.dispatched.stream_chunk
 
         def live() -> Any:
             return _plain(model).astream(input, config, stop=stop, **kwargs)
@@ -232,6 +246,11 @@ class _Dispatched:
         return (_empty, (self.dispatched,), *reduced[2:])
 
 
+def _ready(model: _Dispatched, config: RunnableConfig | None) -> BaseChatModel:
+    """The model with the limiter that holds for this call."""
+    return shortening(limited(cast("BaseChatModel", model), config), model.dispatched.compressor)
+
+
 def _plain(model: BaseChatModel) -> Any:
     """The model with its own methods: ours would be found again by name."""
     return super(_Dispatched, model)
@@ -250,7 +269,7 @@ def _of_events(model: Any, version: str, question: Any, config: RunnableConfig |
     """The model that LangChain asks for events: those of earlier versions are made of its ``astream``."""
     if version != "v3":
         return model
-    model = limited(model, config)
+    model = _ready(model, config)
     arguments = {name: value for name, value in kwargs.items() if name != "stop"}
     exchange = streams.exchange_of(model, question, kwargs.get("stop"), arguments)
     return caching(model, exchange, model.dispatched.stream_chunk)
@@ -306,6 +325,8 @@ def _made(settings: _Settings) -> type[BaseChatModel]:
     }
     if settings.retries is not None:
         names |= retried(base, settings.retries)
+    if settings.compressor is not None:
+        names |= compressing(base, names, preparing(settings.compressor))
     made = cast("type[BaseChatModel]", type(base.__name__, (_Dispatched, base), names))
     type.__setattr__(made, "dispatched", settings)
     return made

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
@@ -22,10 +23,14 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.compress import estimated
+from dispatch_core._flow import Flow, arun, run
+from dispatch_core.compress import Careful, estimated
 from dispatch_core.messages import Message, Part, Role
-from dispatch_core.ports import Compressor
+from langchain_dispatch.call import Call
+from langchain_dispatch.observer import observer
+from langchain_dispatch.rate_limiter import TokenRateLimiter
+
+M = TypeVar("M", bound=BaseChatModel)
 
 Prepare = Callable[[Sequence[BaseMessage]], Flow[list[BaseMessage]]]
 """What is done to the messages of a call before they are sent."""
@@ -42,10 +47,47 @@ _PICTURED = ("image_url", "source", "data", "base64", "file", "input_audio")
 _PICTURE_TOKENS = 800
 
 
-def shortened(compressor: Compressor, messages: Sequence[BaseMessage]) -> Flow[list[BaseMessage]]:
-    """The messages as the compressor leaves them. Raises what it raises."""
-    done = yield from step(compressor.compress, compressor.acompress, to_core(messages))
-    return from_core(done.messages)
+def preparing(careful: Careful) -> Prepare:
+    """What makes messages shorter that are about to be sent; what the limiter had made shorter is not done twice."""
+
+    def prepare(messages: Sequence[BaseMessage]) -> Flow[list[BaseMessage]]:
+        call = observer().current()
+        known = None if call is None or call.shortened is None else _of_these(messages, call.messages, call.shortened)
+        return from_core((yield from careful.shortened(to_core(messages))) if known is None else known)
+
+    return prepare
+
+
+class ShorteningRateLimiter(TokenRateLimiter):
+    """A limiter for one call of a model: it reserves what the shortened messages need."""
+
+    def __init__(self, limiter: TokenRateLimiter, careful: Careful) -> None:
+        self.__dict__.update(limiter.__dict__)
+        self._careful = careful
+
+    def acquiring(self, call: Call | None, *, blocking: bool = True) -> Flow[bool]:
+        if call is not None and call.shortened is None:
+            call.shortened = yield from self._careful.shortened(to_core(call.messages))
+        return (yield from super().acquiring(call, blocking=blocking))
+
+
+def shortening(model: M, careful: Careful | None) -> M:
+    """The model for one call, whose limiter waits for the tokens that will be sent."""
+    limiter = model.rate_limiter
+    if careful is None or not isinstance(limiter, TokenRateLimiter) or isinstance(limiter, ShorteningRateLimiter):
+        return model
+    return model.model_copy(update={"rate_limiter": ShorteningRateLimiter(limiter, careful)})
+
+
+def _of_these(
+    messages: Sequence[BaseMessage], told: Sequence[BaseMessage], shortened: Sequence[Message]
+) -> list[Message] | None:
+    """What was made of the messages that LangChain told its callbacks, as made of those that it sends; None if they
+    differ: pictures are told in another form."""
+    if len(messages) != len(told) or any(a.content != b.content for a, b in zip(messages, told, strict=True)):
+        return None
+    sent = {id(one): other for one, other in zip(told, messages, strict=True)}
+    return [replace(one, source=sent.get(id(one.source))) for one in shortened]
 
 
 def to_core(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:

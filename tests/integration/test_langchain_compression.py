@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,10 +25,12 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 
-from dispatch_core import Extractive, HashingEmbedder, History, Message
-from dispatch_core._flow import arun, run
-from dispatch_core.compress import estimated
-from langchain_dispatch.compression import compressing, from_core, shortened, to_core
+from dispatch_core import ConfigError, EmbeddingError, Extractive, HashingEmbedder, History, Message, TokenLimiter
+from dispatch_core._flow import Flow, arun, run
+from dispatch_core.compress import Careful, estimated
+from dispatch_core.ports import Compressor
+from langchain_dispatch import RetryPolicy, SemanticCache, dispatch
+from langchain_dispatch.compression import compressing, from_core, to_core
 
 CALL = {"name": "look", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
@@ -59,6 +62,10 @@ def test_roles_calls_and_answers_are_known() -> None:
     assert core[2].tokens == estimated('{"a": 1}')
     assert [part.kind for part in core[1].parts] == ["text", "other"]
     assert core[1].parts[1].tokens == 800
+
+
+def shortened(compressor: Compressor, messages: Sequence[BaseMessage]) -> Flow[list[BaseMessage]]:
+    return from_core((yield from Careful(compressor).shortened(to_core(messages))))
 
 
 def test_a_text_that_was_shortened_comes_back_in_its_place_with_all_else() -> None:
@@ -183,3 +190,102 @@ async def test_both_forms_leave_the_same() -> None:
 def test_a_message_with_next_to_nothing_in_it_stays(content: Any) -> None:
     before = [HumanMessage(content)]
     assert run(shortened(Extractive(HashingEmbedder()), before)) == before
+
+
+class Counting(Extractive):
+    """Counts how often it is asked, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(HashingEmbedder())
+        self.asked = 0
+        self.error = error
+
+    def compress(self, messages: Any, budget: int | None = None) -> Any:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return super().compress(messages, budget)
+
+    async def acompress(self, messages: Any, budget: int | None = None) -> Any:
+        return self.compress(messages, budget)
+
+
+PROMPT = [SystemMessage(f"<context>{DOORS}</context>"), HumanMessage("What is the door painted?")]
+WAYS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "invoke": lambda model: _now(model.invoke(PROMPT).text),
+    "ainvoke": lambda model: model.ainvoke(PROMPT),
+    "stream": lambda model: _now(list(model.stream(PROMPT))),
+    "astream": lambda model: _all(model.astream(PROMPT)),
+}
+
+
+async def _now(value: Any) -> Any:
+    return value
+
+
+async def _all(chunks: Any) -> Any:
+    return [chunk async for chunk in chunks]
+
+
+@pytest.fixture(params=WAYS)
+def ask(request: pytest.FixtureRequest) -> Callable[[Any], Awaitable[Any]]:
+    return WAYS[request.param]
+
+
+async def test_a_dispatched_model_compresses_once_and_reserves_what_it_sends(ask: Any) -> None:
+    compressor, limiter = Counting(), TokenLimiter(rpm=1_000, tpm=1_000_000)
+    whole, short = Listening(heard=[]), Listening(heard=[])
+    await ask(dispatch(whole, rate_limiter=limiter))
+    first = limiter.stats().tokens_used
+    await ask(dispatch(short, rate_limiter=limiter, compressor=compressor))
+    second = limiter.stats().tokens_used - first
+    assert len(short.heard[0][0].text) < len(whole.heard[0][0].text)
+    assert short.heard[0][1] == PROMPT[1]
+    assert compressor.asked == 1
+    assert second < first
+
+
+async def test_the_cache_looks_for_the_whole_prompt_and_a_hit_compresses_nothing(ask: Any) -> None:
+    compressor, cache = Counting(), SemanticCache(embedder=HashingEmbedder())
+    model = dispatch(Listening(heard=[]), cache=cache, compressor=compressor)
+    for _ in range(2):
+        await ask(model)
+    await ask(dispatch(Listening(heard=[]), cache=cache))
+    assert compressor.asked == 1
+    assert cache.stats().exact_hits == 2
+
+
+async def test_a_compressor_that_fails_leaves_the_prompt_as_it_is(ask: Any, caplog: Any) -> None:
+    model = dispatch(Listening(heard=[]), compressor=Counting(EmbeddingError("no encoder")))
+    for _ in range(2):
+        await ask(model)
+    assert [sent[0].text for sent in model.heard] == [PROMPT[0].text] * 2
+    assert [record.message for record in caplog.records] == [
+        "the compressor failed, calls go on without it: EmbeddingError: no encoder"
+    ]
+
+
+async def test_each_attempt_sends_the_short_prompt_that_was_made_once(ask: Any) -> None:
+    class Failing(Listening):
+        def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+            result = super()._generate(messages, *args, **kwargs)
+            if len(self.heard) == 1:
+                raise ConnectionError
+            return result
+
+    compressor = Counting()
+    model = dispatch(
+        Failing(heard=[]),
+        compressor=compressor,
+        rate_limiter=TokenLimiter(rpm=1_000, tpm=1_000_000),
+        retries=RetryPolicy(base=0.0),
+    )
+    await ask(model)
+    assert len(model.heard) == 2
+    assert model.heard[0] == model.heard[1]
+    assert compressor.asked == 1
+
+
+def test_what_is_no_compressor_is_refused() -> None:
+    with pytest.raises(ConfigError, match="compressor is a Compressor, got str"):
+        dispatch(Listening(), compressor="gzip")  # type: ignore[arg-type]

@@ -106,7 +106,7 @@ async def test_tags_are_no_part_of_the_identity(opened):
     assert await _payload(cache, replace(NEAR, tags=("terms",))) == b"answer"
 
 
-@pytest.mark.parametrize("tags", ["prices", "", [], (), set(), iter(())], ids=repr)
+@pytest.mark.parametrize("tags", ["prices", "", [], (), set(), iter(())], ids=lambda tags: type(tags).__name__)
 @pytest.mark.parametrize("through", ["cache", "dispatcher"])
 async def test_tags_to_clear_that_are_none_are_refused_and_nothing_is_forgotten(opened, store, form, tags, through):
     cache = opened()

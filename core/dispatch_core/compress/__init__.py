@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dispatch_core.compress.careful import Careful
     from dispatch_core.compress.extractive import Extractive
     from dispatch_core.compress.frames import Frame
     from dispatch_core.compress.history import History
@@ -19,8 +20,9 @@ else:
     __getattr__, __dir__ = _lazy.names_of(
         __name__,
         {
-            "FRAMES": "known",
+            "Careful": "careful",
             "Extractive": "extractive",
+            "FRAMES": "known",
             "Frame": "frames",
             "History": "history",
             "LLMLinguaCompressor": "lingua",
@@ -33,6 +35,7 @@ else:
 
 __all__ = [
     "FRAMES",
+    "Careful",
     "Extractive",
     "Frame",
     "History",
