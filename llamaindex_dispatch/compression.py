@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 
-from dispatch_core._flow import Flow, step
-from dispatch_core.compress import estimated
+from dispatch_core._flow import Flow
+from dispatch_core.compress import Careful, estimated
 from dispatch_core.messages import Message, Part, Role
-from dispatch_core.ports import Compressor
-
-P = TypeVar("P", str, Sequence[ChatMessage])
+from llamaindex_dispatch.identity import Prompt
 
 _ROLES: Mapping[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
@@ -29,13 +27,12 @@ _PICTURES = ("image", "document", "audio", "video")
 _PICTURE_TOKENS = 800
 
 
-def shortened(compressor: Compressor, prompt: P) -> Flow[P]:
-    """A prompt, or messages, as the compressor leaves them. Raises what it raises."""
+def shortened(careful: Careful, prompt: Prompt) -> Flow[Prompt]:
+    """A prompt, or messages, as the compressor leaves them."""
     if isinstance(prompt, str):
-        done = yield from step(compressor.compress, compressor.acompress, (Message.of("user", prompt),))
-        return done.messages[0].text if done.messages else prompt
-    done = yield from step(compressor.compress, compressor.acompress, to_core(prompt))
-    return cast(P, from_core(done.messages))
+        messages = yield from careful.shortened((Message.of("user", prompt),))
+        return messages[0].text
+    return from_core((yield from careful.shortened(to_core(prompt))))
 
 
 def to_core(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -20,18 +20,22 @@ from llama_index.core.llms.llm import LLM
 
 from dispatch_core import Dispatcher
 from dispatch_core._flow import Flow, arun, run
+from dispatch_core.compress import Careful
+from dispatch_core.types import Cost
 from llamaindex_dispatch.convert import CHAT, COMPLETION
 from llamaindex_dispatch.cost import expected
 from llamaindex_dispatch.exchange import Ask, Exchange
 from llamaindex_dispatch.identity import Compare, Identity, Prompt, Rule
 from llamaindex_dispatch.model import watch
 from llamaindex_dispatch.retries import RetryPolicy
+from llamaindex_dispatch.sending import Sending
 
 NAMES = (
     *("chat", "achat", "stream_chat", "astream_chat"),
     *("complete", "acomplete", "stream_complete", "astream_complete"),
 )
 
+C = TypeVar("C")
 _log = logging.getLogger("llamaindex_dispatch")
 
 
@@ -48,6 +52,7 @@ class Endpoints:
         *,
         timeout: float | None = None,
         retries: RetryPolicy | None = None,
+        careful: Careful | None = None,
     ) -> None:
         self._llm = llm
         self._dispatcher = dispatcher
@@ -55,6 +60,7 @@ class Endpoints:
         self._rule = rule
         self._timeout = timeout
         self._retries = retries
+        self._careful = careful
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         return run(self._chat(messages, kwargs))
@@ -63,12 +69,12 @@ class Endpoints:
         return await arun(self._chat(messages, kwargs))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        exchange = Exchange(self._dispatcher, CHAT, self._ask(CHAT.name, messages, kwargs))
-        return exchange.stream(partial(self._llm.stream_chat, list(messages), **kwargs))
+        ask = self._ask(CHAT.name, list(messages), kwargs)
+        return Exchange(self._dispatcher, CHAT, ask).stream(_call(self._llm.stream_chat, ask, kwargs))
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        exchange = Exchange(self._dispatcher, CHAT, self._ask(CHAT.name, messages, kwargs))
-        return exchange.astream(partial(self._llm.astream_chat, list(messages), **kwargs))
+        ask = self._ask(CHAT.name, list(messages), kwargs)
+        return Exchange(self._dispatcher, CHAT, ask).astream(_call(self._llm.astream_chat, ask, kwargs))
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         return run(self._complete(prompt, _options(formatted, kwargs)))
@@ -78,40 +84,49 @@ class Endpoints:
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         options = _options(formatted, kwargs)
-        exchange = Exchange(self._dispatcher, COMPLETION, self._ask(COMPLETION.name, prompt, options))
-        return exchange.stream(partial(self._llm.stream_complete, prompt, **options))
+        ask = self._ask(COMPLETION.name, prompt, options)
+        return Exchange(self._dispatcher, COMPLETION, ask).stream(_call(self._llm.stream_complete, ask, options))
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         options = _options(formatted, kwargs)
-        exchange = Exchange(self._dispatcher, COMPLETION, self._ask(COMPLETION.name, prompt, options))
-        return exchange.astream(partial(self._llm.astream_complete, prompt, **options))
+        ask = self._ask(COMPLETION.name, prompt, options)
+        return Exchange(self._dispatcher, COMPLETION, ask).astream(_call(self._llm.astream_complete, ask, options))
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Flow[ChatResponse]:
-        exchange = Exchange(self._dispatcher, CHAT, self._ask(CHAT.name, messages, kwargs))
-        calls = partial(self._llm.chat, messages, **kwargs), partial(self._llm.achat, messages, **kwargs)
-        return (yield from exchange.answer(*calls))
+        ask, llm = self._ask(CHAT.name, messages, kwargs), self._llm
+        calls = _call(llm.chat, ask, kwargs), _call(llm.achat, ask, kwargs)
+        return (yield from Exchange(self._dispatcher, CHAT, ask).answer(*calls))
 
     def _complete(self, prompt: str, options: Mapping[str, Any]) -> Flow[CompletionResponse]:
-        exchange = Exchange(self._dispatcher, COMPLETION, self._ask(COMPLETION.name, prompt, options))
-        calls = partial(self._llm.complete, prompt, **options), partial(self._llm.acomplete, prompt, **options)
-        return (yield from exchange.answer(*calls))
+        ask, llm = self._ask(COMPLETION.name, prompt, options), self._llm
+        calls = _call(llm.complete, ask, options), _call(llm.acomplete, ask, options)
+        return (yield from Exchange(self._dispatcher, COMPLETION, ask).answer(*calls))
 
     def _ask(self, form: str, prompt: Prompt, options: Mapping[str, Any]) -> Ask:
-        query = cost = done = None
+        query = done = None
         if self._dispatcher.cache is not None and self._rule is not Compare.BYPASS:
             try:
                 query = self._identity.query(self._llm, form, prompt, options, self._rule)
                 done = watch(self._llm)
             except (TypeError, ValueError) as reason:
                 _log.debug("a call goes past the cache: %s", reason)
-        limiter = self._dispatcher.limiter
-        if limiter is not None:
-            settings = getattr(self._llm, "additional_kwargs", None) or {}
-            own = {"max_tokens": getattr(self._llm, "max_tokens", None)}
-            cost = expected(limiter, prompt, options, settings, own, model=self._llm.metadata.model_name)
-        return Ask(query, cost, self._timeout, done, self._retries, None if cost is None else self._llm)
+        limited = self._dispatcher.limiter is not None
+        sending = Sending(prompt, self._careful, partial(self._price, options) if limited else None)
+        return Ask(query, sending, self._timeout, done, self._retries, self._llm if limited else None)
+
+    def _price(self, options: Mapping[str, Any], prompt: Prompt) -> Cost:
+        llm, limiter = self._llm, self._dispatcher.limiter
+        assert limiter is not None
+        settings = getattr(llm, "additional_kwargs", None) or {}
+        own = {"max_tokens": getattr(llm, "max_tokens", None)}
+        return expected(limiter, prompt, options, settings, own, model=llm.metadata.model_name)
+
+
+def _call(method: Callable[..., C], ask: Ask, options: Mapping[str, Any]) -> Callable[[], C]:
+    """A call of the model with what is sent when it is made."""
+    return lambda: method(ask.sending.prompt, **options)
 
 
 def _options(formatted: bool, kwargs: dict[str, Any]) -> dict[str, Any]:

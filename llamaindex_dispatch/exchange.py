@@ -9,22 +9,23 @@ from typing import Any, Generic
 
 from dispatch_core import Dispatcher, Ticket
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.types import Cost, Match, Query, Usage
+from dispatch_core.types import Match, Query, Usage
 from llamaindex_dispatch.convert import UNREADABLE, Form, R, replay
 from llamaindex_dispatch.events import announce, announce_miss, announce_wait
 from llamaindex_dispatch.hearing import alisten, heard, listen
 from llamaindex_dispatch.report import ending_of, speaks_of_endings, unfinished, usage_of
 from llamaindex_dispatch.retries import Attempts, RetryPolicy
+from llamaindex_dispatch.sending import Sending
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A call: what it asks (None: past the cache), what it will probably cost (None: no limiter), and the longest
+    """A call: what it asks (None: past the cache), what will be sent if the model must be asked, and the longest
     wait for its turn in seconds. ``done`` is called when the model has answered or failed. ``model`` is whose HTTP
     client tells where the quota stands (None: no limiter to tell)."""
 
     query: Query | None
-    cost: Cost | None
+    sending: Sending
     timeout: float | None = None
     done: Callable[[], None] | None = None
     retries: RetryPolicy | None = None
@@ -75,7 +76,7 @@ class Exchange(Generic[R]):
         self._dispatcher = dispatcher
         self._form = form
         self._ask = ask
-        self._attempts = Attempts(dispatcher, ask.retries, ask.cost, ask.timeout)
+        self._attempts = Attempts(dispatcher, ask.retries, ask.sending, ask.timeout)
 
     def answer(self, call: Callable[[], R], acall: Callable[[], Awaitable[R]]) -> Flow[R]:
         """The whole answer. Raises what the model raises, `LimitExceeded` and `RequestTooLarge`."""
@@ -150,7 +151,8 @@ class Exchange(Generic[R]):
                 dispatcher.bypassed()
                 announce_miss(None)
             return (yield from self._attempts.reserved(Ticket(Query(""), None)))
-        found = yield from step(dispatcher.begin, dispatcher.abegin, ask.query, ask.cost, timeout=ask.timeout)
+        price = ask.sending.priced
+        found = yield from step(dispatcher.begin, dispatcher.abegin, ask.query, price, timeout=ask.timeout)
         if isinstance(found, Ticket):
             announce_miss(found.miss)
             announce_wait(found.reservation)

@@ -32,7 +32,8 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from pydantic import BaseModel, Field, PrivateAttr, SerializeAsAny
 
 from dispatch_core import ConfigError, Dispatcher, SemanticCache
-from dispatch_core.ports import Limiter
+from dispatch_core.compress import Careful
+from dispatch_core.ports import Compressor, Limiter
 from llamaindex_dispatch import shared
 from llamaindex_dispatch.endpoints import NAMES, Endpoints
 from llamaindex_dispatch.identity import Compare, Identity, Rule
@@ -59,8 +60,9 @@ class DispatchLLM(LLM):
     `dispatch_core.TokenLimiter`, or a `TokenRateLimiter`, whose timeout then holds. ``namespace`` keeps tenants
     apart. ``semantic_vars`` are the template variables that hold a question; ``max_semantic_tokens`` is the length,
     in estimated tokens, from which a question is matched exactly. With ``retries`` a failed call is made again, each
-    attempt with a reservation of its own; set ``max_retries=0`` on the wrapped model then. A function-calling model
-    gives a `DispatchFunctionCallingLLM`.
+    attempt with a reservation of its own; set ``max_retries=0`` on the wrapped model then. A ``compressor`` makes a
+    prompt shorter if the model must be asked: the cache looks for the whole one, the limiter reserves what is sent.
+    A function-calling model gives a `DispatchFunctionCallingLLM`.
 
     A hit has ``raw=None`` and says so in ``additional_kwargs["dispatch"]``. Everything that this class does not have
     is read from, and written to, the wrapped model ``llm``. Raises TypeError for what cannot be wrapped,
@@ -71,11 +73,13 @@ class DispatchLLM(LLM):
     cache: Any = Field(default=None, exclude=True)
     rate_limiter: Any = Field(default=None, exclude=True)
     retries: Any = Field(default=None, exclude=True)
+    compressor: Any = Field(default=None, exclude=True)
     namespace: str | None = None
     semantic_vars: tuple[str, ...] = ("query_str",)
     max_semantic_tokens: int = Field(default=200, ge=0)
 
     _dispatcher: Dispatcher = PrivateAttr()
+    _careful: Careful | None = PrivateAttr()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> DispatchLLM:
         llm = args[0] if args else kwargs.get("llm")
@@ -89,6 +93,7 @@ class DispatchLLM(LLM):
         cache: SemanticCache | Dispatcher | None = None,
         rate_limiter: Limiter | TokenRateLimiter | None = None,
         retries: RetryPolicy | None = None,
+        compressor: Compressor | None = None,
         namespace: str | None = None,
         semantic_vars: Sequence[str] = ("query_str",),
         max_semantic_tokens: int = 200,
@@ -100,11 +105,13 @@ class DispatchLLM(LLM):
         if retries is not None and not isinstance(retries, RetryPolicy):
             raise ConfigError(f"retries= takes a RetryPolicy, not {type(retries).__name__}")
         dispatcher = dispatcher_of(cache, rate_limiter)
+        careful = None if compressor is None else Careful(compressor)
         fields: dict[str, Any] = {
             "llm": llm,
             "cache": cache,
             "rate_limiter": rate_limiter,
             "retries": retries,
+            "compressor": compressor,
             "namespace": namespace,
             "semantic_vars": tuple(semantic_vars),
             "max_semantic_tokens": max_semantic_tokens,
@@ -113,6 +120,7 @@ class DispatchLLM(LLM):
         for name in _FORWARDED:
             del self.__dict__[name]
         self._dispatcher = dispatcher
+        self._careful = careful
         hidden: Any = getattr(llm, "max_retries", 0)
         if hidden and (self._dispatcher.limiter is not None or retries is not None):
             kind = type(llm).__name__
@@ -222,7 +230,15 @@ class DispatchLLM(LLM):
         if id(self) in _bypassing.get():
             rule = Compare.BYPASS
         patience = patience_of(self.rate_limiter)
-        return Endpoints(self.llm, self._dispatcher, self._identity(), rule, timeout=patience, retries=self.retries)
+        return Endpoints(
+            self.llm,
+            self._dispatcher,
+            self._identity(),
+            rule,
+            timeout=patience,
+            retries=self.retries,
+            careful=self._careful,
+        )
 
     def _view(self, rule: Rule) -> LLM:
         """The wrapped model with our endpoints. The rule is bound to it: context variables are gone when the body of
@@ -257,18 +273,20 @@ class DispatchLLM(LLM):
             # Made before anything is changed: what cannot work leaves all as it was.
             parts = {"cache": self.cache, "rate_limiter": self.rate_limiter, name: value}
             self._dispatcher = dispatcher_of(**parts)
+        if name == "compressor":
+            self._careful = None if value is None else Careful(value)
         super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> DispatchLLM:
         memo = {} if memo is None else memo
-        for kept in (self.cache, self.rate_limiter, self._dispatcher):
+        for kept in (self.cache, self.rate_limiter, self._dispatcher, self.compressor, self._careful):
             memo[id(kept)] = kept
         return super().__deepcopy__(memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = ("retries", "namespace", "semantic_vars", "max_semantic_tokens")
         settings = {name: getattr(self, name) for name in names}
-        kept = (self.cache, self.rate_limiter, self._dispatcher)
+        kept = (self.cache, self.rate_limiter, self._dispatcher, self.compressor)
         return _unpickled, (type(self), self.llm, settings, *map(shared.handle, kept))
 
 
@@ -308,8 +326,8 @@ class DispatchFunctionCallingLLM(DispatchLLM, FunctionCallingLLM):
 
 
 def _unpickled(kind: type[DispatchLLM], llm: LLM, settings: dict[str, Any], *handles: str | None) -> DispatchLLM:
-    cache, rate_limiter, dispatcher = map(shared.found, handles)
-    restored = kind(llm, **settings)
+    cache, rate_limiter, dispatcher, compressor = map(shared.found, handles)
+    restored = kind(llm, compressor=compressor, **settings)
     # Past our own setter: the dispatcher is the one that had been made of these two.
     BaseModel.__setattr__(restored, "cache", cache)
     BaseModel.__setattr__(restored, "rate_limiter", rate_limiter)

@@ -11,7 +11,7 @@ from llama_index.core.llms.loading import RECOGNIZED_LLMS
 from dispatch_core import ConfigError
 
 _SETTINGS = (
-    *("cache", "rate_limiter", "retries"),
+    *("cache", "rate_limiter", "retries", "compressor"),
     *("namespace", "semantic_vars", "max_semantic_tokens"),
 )
 

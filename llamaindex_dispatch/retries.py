@@ -7,8 +7,8 @@ from dataclasses import replace
 from dispatch_core import Dispatcher, Ticket
 from dispatch_core._flow import Flow, step
 from dispatch_core.limit import RetryPolicy, feedback_of
-from dispatch_core.types import Cost
 from llamaindex_dispatch.events import announce_wait
+from llamaindex_dispatch.sending import Sending
 
 __all__ = ["Attempts", "RetryPolicy"]
 
@@ -20,11 +20,11 @@ class Attempts:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, policy: RetryPolicy | None, cost: Cost | None, timeout: float | None
+        self, dispatcher: Dispatcher, policy: RetryPolicy | None, sending: Sending, timeout: float | None
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
-        self._cost = cost
+        self._sending = sending
         self._timeout = timeout
         self._failed = 0
 
@@ -55,7 +55,7 @@ class Attempts:
 
     def reserved(self, ticket: Ticket) -> Flow[Ticket]:
         """The ticket with a place in the quota."""
-        limiter, cost = self._dispatcher.limiter, self._cost
+        limiter, cost = self._dispatcher.limiter, (yield from self._sending.priced())
         if limiter is None or cost is None:
             return ticket
         reservation = yield from step(limiter.acquire, limiter.aacquire, cost, timeout=self._timeout)

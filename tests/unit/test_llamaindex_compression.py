@@ -20,6 +20,7 @@ from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 
 from dispatch_core import Extractive, HashingEmbedder, Lossless, Message
 from dispatch_core._flow import arun, run
+from dispatch_core.compress import Careful
 from llamaindex_dispatch.compression import from_core, shortened, to_core
 
 PICTURE = ImageBlock(image=b"\x89PNG\r\n\x1a\n" + b"x" * 9000)
@@ -61,9 +62,9 @@ def test_the_default_question_prompts_are_shortened_within_their_frame() -> None
     plain = DEFAULT_TEXT_QA_PROMPT.format(**fields)
     chat = DEFAULT_TEXT_QA_PROMPT_SEL.conditionals[0][1].format_messages(**fields)
     extractive = Extractive(HashingEmbedder(), share=0.7)
-    after = run(shortened(extractive, plain))
+    after = run(shortened(Careful(extractive), plain))
     assert isinstance(after, str)
-    messages = run(shortened(extractive, chat))
+    messages = run(shortened(Careful(extractive), chat))
     assert messages[0] is chat[0]
     for before, left in ((plain, after), (chat[1].content, messages[1].content)):
         assert "painted teal" in left
@@ -78,7 +79,7 @@ def test_a_text_that_was_shortened_comes_back_in_its_place_with_all_else() -> No
         blocks=[TextBlock(text=f"<context>{DOORS}</context>"), PICTURE, TextBlock(text=ASKED)],
         additional_kwargs={"x": 1},
     )
-    (after,) = run(shortened(Extractive(HashingEmbedder(), share=0.93), [before]))
+    (after,) = run(shortened(Careful(Extractive(HashingEmbedder(), share=0.93)), [before]))
     assert after.additional_kwargs == {"x": 1}
     assert after.blocks[1:] == before.blocks[1:]
     assert len(after.blocks[0].text) < len(before.blocks[0].text)
@@ -104,9 +105,9 @@ async def test_both_forms_leave_the_same() -> None:
     prompt: Any
     for prompt in (DEFAULT_TEXT_QA_PROMPT.format(context_str=DOORS, query_str=ASKED), TALK):
         for compressor in (Extractive(HashingEmbedder()), Lossless()):
-            assert run(shortened(compressor, prompt)) == await arun(shortened(compressor, prompt))
+            assert run(shortened(Careful(compressor), prompt)) == await arun(shortened(Careful(compressor), prompt))
 
 
 @pytest.mark.parametrize("prompt", ["", "Hi", []])
 def test_next_to_nothing_stays(prompt: Any) -> None:
-    assert run(shortened(Lossless(), prompt)) == prompt
+    assert run(shortened(Careful(Lossless()), prompt)) == prompt
