@@ -160,6 +160,7 @@ class Service:
 
     async def open(self) -> None:
         await self.upstreams.open()
+        await self.caches.warm()
 
     async def close(self) -> None:
         """Finish the writes and close all connections."""
