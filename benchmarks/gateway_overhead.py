@@ -3,7 +3,8 @@
 An upstream that takes a fixed time answers a fixed body. The same client asks it directly and through a gateway in
 a process of its own, in turns. All are misses: every question is new, and without an embedding model nothing is
 compared by meaning; the limiter never says no. Printed are medians over the rounds: latency at ``--in-flight`` calls
-under way, requests per second when the upstream takes no time, and the gateway's CPU per request.
+under way, requests per second when the upstream takes no time, and CPU per request. A proxy of the same parts
+(uvicorn, aiohttp) that only copies bytes says what of that is theirs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import uvicorn
 from aiohttp import web
 
 _ANSWER = {
@@ -66,6 +69,28 @@ def upstream(latency: float) -> None:
     asyncio.run(main())
 
 
+def proxy(url: str) -> None:
+    """Copy bytes to an upstream and back until killed; prints its own address."""
+    session: list[aiohttp.ClientSession] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if not session:
+            session.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        body = (await receive())["body"]
+        headers = {"content-type": "application/json"}
+        async with session[0].post(url + scope["path"], data=body, headers=headers) as response:
+            answer = await response.read()
+        start = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": start})
+        await send({"type": "http.response.body", "body": answer})
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
+        asyncio.run(uvicorn.Server(config).serve([listening]))
+
+
 async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int | None) -> Round:
     took: list[float] = []
     numbers = iter(range(requests))
@@ -106,12 +131,15 @@ def _started(*words: str) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().split()[-1]
 
 
-def _measure(latency: float, options: argparse.Namespace) -> tuple[list[Round], list[Round]]:
+ARMS = ("direct", "proxy", "gateway")
+
+
+def _measure(latency: float, options: argparse.Namespace) -> dict[str, list[Round]]:
     here = "benchmarks.gateway_overhead"
     server, port = _started("-m", here, "--upstream", str(latency))
-    direct_url = f"http://127.0.0.1:{port}/v1"
+    direct_url = f"http://127.0.0.1:{port}"
     settings: dict[str, Any] = {
-        "models": {"*": [{"base_url": direct_url, "api_key": "k", "limits": {"rpm": 1e9, "tpm": 1e12}}]},
+        "models": {"*": [{"base_url": f"{direct_url}/v1", "api_key": "k", "limits": {"rpm": 1e9, "tpm": 1e12}}]},
         "cache": {"embedder": "none"},
     }
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -119,20 +147,25 @@ def _measure(latency: float, options: argparse.Namespace) -> tuple[list[Round], 
         file.flush()
         words = ["--config", file.name, "--port", "0", "--log-level", "warning"]
         gateway, url = _started("-m", "dispatch_gateway", *words)
-    path = "/chat/completions"
-    direct: list[Round] = []
-    through: list[Round] = []
+    copying, copying_url = _started("-m", here, "--proxy", direct_url)
+    arms = {
+        "direct": (direct_url, None),
+        "proxy": (copying_url, copying.pid),
+        "gateway": (url.removesuffix("/v1"), gateway.pid),
+    }
+    rounds: dict[str, list[Round]] = {name: [] for name in ARMS}
     try:
         for number in range(options.rounds):
-            for kept, base, process in ((direct, direct_url, None), (through, url, gateway.pid)):
-                tag = f"{latency} {number}"
-                kept.append(asyncio.run(_pass(base + path, options.requests, options.in_flight, tag, process)))
+            for name, (base, process) in arms.items():
+                tag, path = f"{latency} {number}", "/v1/chat/completions"
+                asked = _pass(base + path, options.requests, options.in_flight, tag, process)
+                rounds[name].append(asyncio.run(asked))
     finally:
-        for one in (gateway, server):
+        for one in (gateway, copying, server):
             one.kill()
             one.wait()
     # The first round fills connections and memos.
-    return direct[1:], through[1:]
+    return {name: kept[1:] for name, kept in rounds.items()}
 
 
 def _median(rounds: list[Round], name: str) -> float:
@@ -148,21 +181,22 @@ def main() -> None:
         "--latency", type=float, default=0.1, help="of the upstream, in seconds (default: %(default)s)"
     )
     parser.add_argument("--upstream", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--proxy", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upstream is not None:
         upstream(options.upstream)
         return
-    slow_direct, slow_through = _measure(options.latency, options)
-    fast_direct, fast_through = _measure(0.0, options)
-    alone, behind = _median(slow_direct, "median"), _median(slow_through, "median")
-    print(f"upstream of {options.latency * 1000:.0f} ms, {options.in_flight} in flight")
-    print(f"  p50 direct {alone * 1000:.2f} ms, through the gateway {behind * 1000:.2f} ms", end="")
-    print(f": {(behind - alone) * 1000:+.2f} ms")
-    print(f"  CPU of the gateway per request {_median(slow_through, 'cpu') * 1000:.2f} ms")
-    print(f"upstream without latency, {options.in_flight} in flight")
-    print(f"  direct {_median(fast_direct, 'rate'):.0f}/s, through the gateway {_median(fast_through, 'rate'):.0f}/s")
-    cpu = _median(fast_through, "cpu")
-    print(f"  CPU of the gateway per request {cpu * 1000:.2f} ms: {1 / max(cpu, 1e-9):.0f}/s on one core")
+    if options.proxy is not None:
+        proxy(options.proxy)
+        return
+    slow, fast = _measure(options.latency, options), _measure(0.0, options)
+    print(f"{options.in_flight} in flight; upstream of {options.latency * 1000:.0f} ms, then one without latency")
+    print(f"{'':10}{'p50 ms':>10}{'added ms':>10}{'requests/s':>12}{'CPU ms':>9}{'/s on a core':>14}")
+    alone = _median(slow["direct"], "median")
+    for name in ARMS:
+        p50, rate, cpu = _median(slow[name], "median"), _median(fast[name], "rate"), _median(fast[name], "cpu")
+        shown = f"{cpu * 1000:9.2f}{1 / cpu:14.0f}" if cpu else ""
+        print(f"{name:10}{p50 * 1000:10.2f}{(p50 - alone) * 1000:10.2f}{rate:12.0f}{shown}")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import math
 from collections import OrderedDict
 
 from dispatch_core import Consensus, Dispatcher, Lifetime, SemanticCache
-from dispatch_core.embed import default_embedder
+from dispatch_core.circumstances import circumstances
+from dispatch_core.embed import BatchingEmbedder, SentenceTransformerEmbedder, default_embedder
 from dispatch_core.errors import EmbeddingError, MissingExtra
 from dispatch_core.ports import Embedder, Limiter, VectorStore
 from dispatch_core.stores import store_from_url
 from dispatch_gateway import config
 
+_FIRST_WORDS = "Are you ready now?"
 _STEP = 0.01
 _KEPT = 64
 
@@ -67,6 +69,12 @@ class Caches:
         """The cache is paused: its breaker is open."""
         return any(one._failing._breaker.is_open for one in (self.plain, *self._variants.values()))
 
+    async def warm(self) -> None:
+        """Do once what is slow the first time, before anybody waits for it."""
+        circumstances(_FIRST_WORDS)
+        if self.embedder is not None:
+            await self.embedder.aembed([_FIRST_WORDS])
+
     async def close(self) -> None:
         """Finish all writes and release the store."""
         for one in self._variants.values():
@@ -89,13 +97,14 @@ def embedder_of(name: str) -> Embedder | None:
         return None
     try:
         embedder = default_embedder(None if name == "auto" else name)
-        embedder.embed(["ready"])
+        embedder.embed([_FIRST_WORDS])
     except (MissingExtra, EmbeddingError) as error:
         if name != "auto":
             raise
         log.warning("no embedding model, questions are matched by their words alone: %s", error)
         return None
-    return embedder
+    # Torch gains from company, and many ask at once here.
+    return BatchingEmbedder(embedder) if isinstance(embedder, SentenceTransformerEmbedder) else embedder
 
 
 def _rounded(ttl: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -19,6 +20,7 @@ from dispatch_gateway.service import Service
 log = logging.getLogger("dispatch_gateway")
 
 _BACKLOG = 2048
+_YOUNG = 10_000
 _LAST_WORDS = 1
 
 
@@ -100,6 +102,10 @@ def serve(settings: Settings, *, reread: Callable[[], Settings], reload_signal: 
     """Serve on the main thread until a signal: 0 when all calls were finished, else 1."""
 
     def ready(port: int) -> None:
+        # What is here by now stays: it need not be looked through again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_YOUNG)
         print(f"dispatcher serves http://{settings.listen.host}:{port}/v1", file=sys.stdout, flush=True)
 
     server = Server(Service(settings), ready=ready, reread=reread)

@@ -12,6 +12,7 @@ from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit import TokenLimiter
 from dispatch_core.ports import MeasuredStore
 from dispatch_core.spans import Spans
+from dispatch_core.stores import store_from_url
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
 from dispatch_gateway.caches import Caches
@@ -48,6 +49,9 @@ class Service:
         self._idle.set()
         self._apply(settings)
         self.caches = Caches.of(settings.cache, self.admissions)
+        shared = settings.quota.redis
+        # Only to ask whether it is there.
+        self._shared = None if shared is None else store_from_url(shared)
         self.spans = Spans() if settings.tracing else None
         self.meters = Meters(self.utilization, lambda: self.caches.failing)
 
@@ -125,13 +129,13 @@ class Service:
         return sum(made.limiter.stats().waiting for made in self._limiters.values())
 
     async def degraded(self, patience: float) -> bool:
-        """Whether calls go on without the cache, because its store does not answer within so many seconds."""
-        store = self.caches.store
-        if store is None:
-            return False
+        """Whether calls go on without the cache, or without the other replicas, because what keeps them does not
+        answer within so many seconds."""
         try:
             async with asyncio.timeout(patience):
-                await store.aget("health", now=time.time())
+                for store in (self.caches.store, self._shared):
+                    if store is not None:
+                        await store.aget("health", now=time.time())
         except (StoreError, TimeoutError):
             return True
         return False
@@ -156,11 +160,14 @@ class Service:
 
     async def open(self) -> None:
         await self.upstreams.open()
+        await self.caches.warm()
 
     async def close(self) -> None:
         """Finish the writes and close all connections."""
         await self.upstreams.close()
         await self.caches.close()
+        if self._shared is not None:
+            await self._shared.aclose()
         for made in self._limiters.values():
             await made.limiter.aclose()
 

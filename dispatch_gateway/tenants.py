@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from dispatch_core.keys import digest
 from dispatch_gateway.config import ANY_MODEL, Key, Settings, hash_of, same_hash
 from dispatch_gateway.errors import ApiError
 
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _HINT = "You need to provide your key in an Authorization header (Authorization: Bearer KEY)."
 
 
@@ -76,7 +78,12 @@ def _credential(headers: Mapping[str, str]) -> str | None:
 
 def _from_here(headers: Mapping[str, str]) -> bool:
     """A web page may send requests to this machine, under a name of its own."""
-    host = headers.get("host", "localhost").rpartition(":")[0] or headers.get("host", "localhost")
     origin = headers.get("origin")
-    local = ("localhost", "127.0.0.1", "[::1]", "::1")
-    return host in local and (origin is None or origin.partition("://")[2].rpartition(":")[0] in local)
+    return _local(f"//{headers.get('host', '')}") and (origin is None or _local(origin))
+
+
+def _local(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in _LOCAL
+    except ValueError:
+        return False

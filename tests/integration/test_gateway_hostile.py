@@ -143,11 +143,14 @@ async def test_a_web_page_cannot_use_what_listens_for_this_machine(
     gateway: Gateway, upstream: Upstream, session: Any
 ) -> None:
     data = json.dumps(ASKING).encode()
-    assert (await sent(session, gateway, data, origin="https://evil.example"))[0] == 403
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example", "http://[", ""):
+        assert (await sent(session, gateway, data, origin=origin))[0] == 403
     assert (await sent(session, gateway, data, host="evil.example:80"))[0] == 403
     assert (await sent(session, gateway, data, content_type="text/plain"))[0] == 415
     assert not upstream.seen
     assert (await sent(session, gateway, data, origin=gateway.root))[0] == 200
+    for host in ("localhost", "[::1]", "[::1]:80", "127.0.0.1:1"):
+        assert (await sent(session, gateway, data, host=host))[0] == 200
 
 
 async def test_no_answer_of_an_upstream_breaks_the_gateway(

@@ -162,6 +162,10 @@ async def test_two_replicas_share_cache_and_quota(
         statuses = [(await clients[n % 2].ask(asking(f"dog {n}")))[0] for n in range(10)]
         assert statuses.count(200) == 5
         assert len(upstream.seen) == 6
+        one.signal(signal.SIGKILL)
+        assert one.end()[0] == -signal.SIGKILL
+        assert "hit" in (await clients[1].ask(asking("a cat")))[1]["cache-status"]
+        assert (await clients[1].ask(asking("a bird")))[0] == 429, "what the other used is still used"
 
 
 async def test_while_redis_is_away_calls_go_on_within_a_part_of_the_limits(

@@ -80,6 +80,17 @@ async def test_every_metric_of_the_contract_is_there_and_counts(
     assert "# TYPE dispatch_upstream_429_total counter" in text
 
 
+@pytest.mark.parametrize(
+    "missing", [{"cache": {"url": "redis://127.0.0.1:9/0?index=near"}}, {"quota": {"redis": "redis://127.0.0.1:9/0"}}]
+)
+async def test_without_its_redis_it_is_ready_but_degraded(upstream: Upstream, missing: dict[str, Any]) -> None:
+    with Gateway({"models": to(upstream.url), **missing}) as gateway:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{gateway.root}/health/ready") as response:
+                assert (response.status, await response.json()) == (200, {"status": "degraded"})
+            assert (await Client(session, gateway.url).ask(asking()))[0] == 200
+
+
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_the_status_page_shows_what_happened(
     client: Client, upstream: Upstream, gateway: Gateway, kind: str

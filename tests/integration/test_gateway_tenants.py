@@ -15,7 +15,7 @@ from upstreams import Upstream, answers, held, refuses, says
 from dispatch_gateway.config import hash_of
 from dispatch_gateway.service import _forget_old
 
-ANN, BOB = "key-of-ann-0123456789", "key-of-bob-0123456789"
+ANN, BOB, EVE = (f"key-of-{name}-0123456789" for name in ("ann", "bob", "eve"))
 
 
 @pytest.fixture
@@ -214,6 +214,31 @@ async def test_new_limits_hold_at_once_and_the_old_ones_for_a_minute_more(upstre
         assert await asked("fox") == [200] * 4
         await reload(1)
         assert await asked("owl") == [200, 429, 429, 429]
+
+
+async def test_the_share_of_a_tenant_follows_his_weight_and_who_has_priority_goes_first(
+    upstream: Upstream, session: Any
+) -> None:
+    keys = [key("ann", ANN, weight=3), key("bob", BOB), key("eve", EVE, priority=-10)]
+    settings = {"models": to(upstream.url, limits={"concurrency": 1}), "keys": keys}
+    may_answer = threading.Event()
+    upstream.usual = held(may_answer, says("yes"))
+    with Gateway(settings) as gateway:
+        client = Client(session, gateway.url)
+        asked = [asyncio.create_task(client.ask(asking("first"), **bearer(ANN)))]
+        await eventually(lambda: len(upstream.seen) == 1)
+        for number in range(12):
+            for who, secret in (("ann", ANN), ("bob", BOB)):
+                asked.append(asyncio.create_task(client.ask(asking(f"{who} {number}"), **bearer(secret))))
+        await eventually(lambda: gateway.service.waiting() == 24)
+        asked.append(asyncio.create_task(client.ask(asking("eve"), **bearer(EVE))))
+        await eventually(lambda: gateway.service.waiting() == 25)
+        may_answer.set()
+        await asyncio.gather(*asked)
+    order = [seen.body["messages"][0]["content"].split()[4].strip("?") for seen in upstream.seen]
+    assert order[1] == "eve"
+    early = order[2:14]
+    assert 7 <= early.count("ann") <= 10
 
 
 # Pools

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fakes import in_another_process
 
 from dispatch_core.errors import ConfigError
 from dispatch_gateway import settings_from
@@ -116,3 +117,14 @@ async def test_the_dashboard_asks_for_metrics_that_exist(tmp_path: Path) -> None
     named = {name.removesuffix("_bucket") for name in re.findall(r"dispatch_\w+", " ".join(asked))}
     assert named <= known
     assert len(named) == 7
+
+
+def test_the_commands_are_there_without_the_extra_and_say_what_to_install() -> None:
+    code = """
+import sys
+for name in ("starlette", "uvicorn", "aiohttp", "pydantic", "prometheus_client", "yaml", "rich"):
+    sys.modules[name] = None
+from dispatch_core.__main__ import main
+print(main(["serve"]), main(["top"]))
+"""
+    assert in_another_process(code) == "2 2"
