@@ -104,7 +104,8 @@ def _limited(target: Target) -> dict[str, Any]:
     from langchain_dispatch import RetryPolicy, TokenRateLimiter
 
     quota = target.quota
-    limiter = TokenRateLimiter(rpm=quota.rpm, tpm=quota.tpm, window=quota.window)
+    # A trace is short: what a provider lets through at once after a quiet time counts, and a bare program takes it.
+    limiter = TokenRateLimiter(rpm=quota.rpm, tpm=quota.tpm, window=quota.window, burst=quota.window)
     return {"rate_limiter": limiter, "retries": RetryPolicy()}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib.util
 import math
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +23,7 @@ from benchmarks.demo.trace import ANSWERS, QUESTIONS, Arrival, Question, load_an
 from benchmarks.load_test.__main__ import _judged
 from benchmarks.load_test.application import application
 from benchmarks.load_test.arms import ARMS, Answer, Target
+from benchmarks.load_test.locust_rig import locust_command, run_locust
 from benchmarks.load_test.outcome import Asked, Outcome, Run, figures, quantile
 from benchmarks.load_test.plot import plot
 from benchmarks.load_test.regime import ARTICLE, QUICK
@@ -244,3 +247,47 @@ def test_the_files_and_the_table_have_every_arm(tmp_path: Path):
         assert [row["arm"] for row in csv.DictReader(file)] == list(ARMS)
     with of_arrivals.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 30 * len(ARMS)
+
+
+# Locust, in a process of its own
+
+STAND_IN = f"""#!{sys.executable}
+import json, os, sys, urllib.request
+rows = [{{"cpu_seconds": 0.5}}]
+texts = [json.loads(line)["text"] for line in open(os.environ["LOAD_TEST_TRACE"], encoding="utf-8")]
+for turn, text in reversed(list(enumerate(texts))):
+    rows.append({{"turn": turn, "at": 100.0 - turn, "seconds": 0.25, "status": 200, "answer": text, "hit": True}})
+if "--host" in sys.argv and float(os.environ["LOAD_TEST_THINK"]) > 0:
+    open(os.environ["LOAD_TEST_RESULTS"], "w", encoding="utf-8").write("\\n".join(map(json.dumps, rows)))
+sys.exit(1)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> str:
+    """What Locust reads and writes, and its exit code when an answer was an error."""
+    program = tmp_path / "locust"
+    program.write_text(STAND_IN, encoding="utf-8")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_what_locust_saw_is_told_in_its_own_order(stand_in: str):
+    trace = make_trace(load_questions(), replace(QUICK, arrivals=20), seed=1)
+    seen = run_locust([stand_in], trace, "http://127.0.0.1:9", QUICK, seed=1)
+    assert [arrival.question for arrival in seen.trace] == [arrival.question for arrival in reversed(trace)]
+    assert [arrival.at for arrival in seen.trace] == [float(step) for step in range(20)]
+    assert [one.answer for one in seen.asked] == [arrival.question.text for arrival in seen.trace]
+    assert {(one.seconds, one.status, one.hit) for one in seen.asked} == {(0.25, 200, True)}
+    assert seen.cpu_seconds == 0.5
+
+
+def test_a_locust_that_writes_nothing_is_an_error():
+    with pytest.raises(RuntimeError, match="Locust failed"):
+        run_locust(["false"], [], "http://127.0.0.1:9", QUICK, seed=1)
+
+
+def test_the_locust_that_is_given_is_taken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert locust_command("/elsewhere/locust") == ["/elsewhere/locust"]
+    assert locust_command(None) is None
