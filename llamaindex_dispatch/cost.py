@@ -23,7 +23,9 @@ def expected(
     model: str,
 ) -> Cost:
     """The estimate over messages and tools; ``settings`` are searched in order for a limit of the answer's length."""
-    texts = [prompt] if isinstance(prompt, str) else [_text(message) for message in prompt]
+    messages = [("user", prompt)] if isinstance(prompt, str) else [(one.role.value, _text(one)) for one in prompt]
+    # Providers charge a few tokens for every message, and for the start of the answer.
+    texts = [f"<|{role}|>\n{text}\n" for role, text in messages] + ["<|assistant|>"]
     tools = next((options["tools"] for options in settings if options.get("tools")), None)
     if tools:
         texts.append(json.dumps(tools, default=str))
