@@ -11,6 +11,7 @@ from documents import ROOT, blocks_of, fences_of, run_as_one_program
 import dispatch_core
 import langchain_dispatch
 import llamaindex_dispatch
+from dispatch_core import errors
 from dispatch_core.__main__ import main
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"])
@@ -57,6 +58,11 @@ def test_every_public_name_has_an_entry_in_the_reference(package) -> None:
     shown = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
     entries = re.findall(rf"^::: {package.__name__}\.(\w+)$", shown, re.M)
     assert sorted(entries) == sorted(package.__all__)
+
+
+def test_the_reference_shows_the_tree_of_exceptions() -> None:
+    [(_, tree)] = fences_of(ROOT / "docs" / "reference" / "exceptions.md")
+    assert tree in (errors.__doc__ or "")
 
 
 def test_every_page_is_in_the_navigation() -> None:
