@@ -227,6 +227,7 @@ class TokenLimiter:
             self._desk.refuse(charge, feedback, self.readings(feedback.headers))
 
     def stats(self) -> LimiterStats:
+        """What was admitted and refused so far, and how much of each limit is used right now."""
         desk = self._desk
         gauges = {name: GaugeStats(*numbers) for name, numbers in desk.gauges().items()}
         used = {name: gauge.used for name, gauge in gauges.items()}
