@@ -39,6 +39,17 @@ REFUSED = [
     ("Is the pharmacy open at 9 am?", "Is the pharmacy open at 9 pm?", "date"),
     ("Do you deliver parcels at the weekend?", "Do you deliver parcels?", "date"),
     ("Will it rain tomorrow?", "Will it rain today?", "date"),
+    # a script that nobody reads here, and what denies elsewhere in Europe
+    ("Как включить Bluetooth?", "Как выключить Bluetooth?", "language"),
+    ("Bluetoothをオンにする方法", "Bluetoothをオフにする方法", "language"),
+    ("비밀번호를 어떻게 재설정하나요?", "비밀번호 재설정 방법", "language"),
+    ("كيف أعيد تعيين كلمة المرور؟", "How do I reset my password?", "language"),
+    ("Kann ich mit Karte zahlen?", "Kann ich nicht mit Karte zahlen?", "negation"),
+    ("Puis-je payer par carte ?", "Puis-je payer sans carte ?", "negation"),
+    ("Posso pagar com cartão?", "Não posso pagar com cartão?", "negation"),
+    ("Kan ik met kaart betalen?", "Kan ik niet met kaart betalen?", "negation"),
+    ("¿Puedo pagar con tarjeta?", "¿No puedo pagar con tarjeta?", "negation"),
+    ("Czy mogę płacić kartą?", "Czy nie mogę płacić kartą?", "negation"),
     # negation
     ("Why can't I log in?", "Why can I log in?", "negation"),
     ("Which foods should I not eat?", "Which foods should I eat?", "negation"),
@@ -203,6 +214,9 @@ REFUSED = [
 ]
 
 ALLOWED = [
+    ("Привет, мир", "привет, мир"),
+    ("Was kostet das Abo?", "was kostet das Abo"),
+    ("How is π defined?", "What is the definition of π?"),
     ("What does Premium cost?", "what does premium cost"),
     # politeness, contractions, case, punctuation
     ("How do I reset my password?", "how can i reset my password"),

@@ -7,10 +7,11 @@ and are silent on texts of a language that is not theirs.
 ====================  ======================================================================
 reason                the texts differ in
 ====================  ======================================================================
+``language``          anything, in a script that no guard reads
 ``quote`` ``code``    what was quoted; identifiers, paths, flags, addresses
 ``number`` ``unit``   numbers, in any spelling; what the same number counts
 ``date``              weekday, month, time of day; last, this or next week
-``negation``          whether something is denied
+``negation``          whether something is denied, in some languages of Europe too
 ``antonym``           one of two opposites: open, close; paid, unpaid; zoom in, zoom out
 ``question-word``     the kind of answer: when, where, who, why, how much ...
 ``modality``          what must, should, can or might be
@@ -31,6 +32,7 @@ from dispatch_core.guards import (
     constraint,
     english,
     figures,
+    foreign,
     literals,
     modality,
     names,
@@ -66,7 +68,15 @@ CHINESE: tuple[Guard, ...] = (
     chinese.substitution,
 )
 # Quotations, identifiers and numbers are written alike in most languages.
-ANY_LANGUAGE: tuple[Guard, ...] = (literals.quote, literals.code, figures.number, figures.unit, figures.date)
+ANY_LANGUAGE: tuple[Guard, ...] = (
+    foreign.language,
+    literals.quote,
+    literals.code,
+    figures.number,
+    figures.unit,
+    figures.date,
+    foreign.denial,
+)
 # These ask whether two texts have anything in common, so a shared preamble could satisfy them; the others count.
 _HIDEABLE: tuple[Guard, ...] = (
     english.question_word,
