@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed clean
+.PHONY: demo test test-wheel check format simulate bench-limiter bench-cache bench-speed notebooks clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -48,6 +48,9 @@ bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then ben
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches
 	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.cache_speed $(ARGS)
+
+notebooks: $(VENV)/.dev  ## run the notebooks and keep what they show; ARGS=3 runs the third
+	$(PY) -m notebooks.execute $(ARGS)
 
 clean:
 	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

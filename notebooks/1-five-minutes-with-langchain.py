@@ -26,7 +26,7 @@ askings = traffic.help_desk(150)
 folder = tempfile.TemporaryDirectory()
 meanings = traffic.written([*askings, *traffic.english()], Path(folder.name))
 
-quota = {"rpm": 600, "tpm": 60_000, "window": 5.0}
+quota = {"rpm": 480, "tpm": 60_000, "window": 10.0}
 provider = Simulator(SimulatorConfig(**quota, groups=meanings, answers=ANSWERS, latency=0.5)).start()
 
 prompt = ChatPromptTemplate.from_messages(

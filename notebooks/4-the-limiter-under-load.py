@@ -82,6 +82,7 @@ bare_stats = provider.stats()
 
 # %%
 limiter = TokenLimiter(**quota)
+print("one call is estimated at", limiter.estimate(prompts[0], max_tokens=120))
 samples = []
 
 
@@ -125,7 +126,8 @@ for name, seen, its in (("bare", bare_stats, bare_calls), ("dispatched", stats, 
 figures.queue_timeline({"bare": bare_calls, "dispatched": calls})
 
 # %% [markdown]
-# Nothing is faster than the quota, here neither; but with the limiter everyone is served, in the order of asking.
+# Bare, the first get everything at once, and the last nothing. With the limiter everyone is served, in the order of
+# asking; faster than the quota is nothing.
 #
 # ## The same from inside
 

@@ -36,22 +36,32 @@ provider = everything.enter_context(Simulator(SimulatorConfig(**quota, latency=0
 
 # %%
 source = Path("worker.py").read_text(encoding="utf-8")
-print(source[source.index("async def main") : source.index("if __name__")].strip())
+print(source[source.index("async def main") : source.index("async def _connect")].strip())
 
 # %% [markdown]
 # ## Four processes, with a quota each, and with one quota together
 
 # %%
-processes, seconds = 4, 9
+processes, seconds = range(1, 5), 14
 
 
 async def work(name, *redis_url):
     """Every request of every process: second, process, answered or not."""
+    words = [json.dumps(quota), *redis_url]
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "worker.py", provider.url, str(number), str(seconds), *words, **pipes
+        )
+        for number in processes
+    ]
+    for process in started:
+        assert await process.stdout.readline() == b"ready\n"
     provider.reset()
+    for process in started:
+        process.stdin.write(b"begin\n")
 
-    async def one(number):
-        words = ["worker.py", provider.url, str(number), str(seconds), json.dumps(quota), *redis_url]
-        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    async def requests_of(process):
         lines = []
         async for line in process.stdout:
             lines.append(json.loads(line))
@@ -60,7 +70,7 @@ async def work(name, *redis_url):
         return lines
 
     with tqdm(desc=name) as bar:
-        requests = sorted(chain.from_iterable(await asyncio.gather(*map(one, range(1, processes + 1)))))
+        requests = sorted(chain.from_iterable(await asyncio.gather(*map(requests_of, started))))
     start = requests[0][0]
     return [(at - start, number, status == 200) for at, number, status in requests]
 
