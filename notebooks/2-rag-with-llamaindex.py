@@ -28,7 +28,7 @@ from llamaindex_dispatch import DispatchLLM
 askings = traffic.help_desk(90)
 folder = tempfile.TemporaryDirectory()
 meanings = traffic.written([*askings, *traffic.english()], Path(folder.name))
-quota = {"rpm": 360, "tpm": 400_000, "window": 10.0}
+quota = {"rpm": 480, "tpm": 400_000, "window": 10.0}
 provider = Simulator(SimulatorConfig(**quota, groups=meanings, answers=ANSWERS, latency=0.5)).start()
 
 # %% [markdown]

@@ -90,8 +90,10 @@ limit = TokenLimiter(**quota).stats().gauges["requests"].limit
 figures.shared_quota({"a quota each": alone, "one quota": together}, limit=limit, window=quota["window"])
 
 # %% [markdown]
-# The first burst spends the quota of a quiet window at once; then requests go out as the window lets them. The dashed
-# line is what it allows on average.
+# With a quota each they spend the whole window at once, run into 429s, and stand still until it has passed. (There
+# are not many more of these because each limiter learns from those that it gets.) With one quota they begin with the
+# burst that the limiter allows after a quiet time, two seconds' worth, and go on evenly. The dashed line is what the
+# quota allows on average.
 #
 # ## One look from outside
 #
