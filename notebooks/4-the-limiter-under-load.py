@@ -129,9 +129,9 @@ figures.queue_timeline({"bare": bare_calls, "dispatched": calls})
 # Bare, the first get everything at once, and the last nothing. With the limiter everyone is served, in the order of
 # asking; faster than the quota is nothing.
 #
-# Should a 429 stand on the right, too, then this very process stalled: the limiter frees a place a tenth of a second after the
-# provider would, and a request that left later than that comes too soon again. `throttled` gives the reservation
-# back, and the call goes again before all who came later.
+# Should a 429 stand on the right, too, then this very process stalled: the limiter frees a place a tenth of a second
+# after the provider would, and a request that left later than that comes too soon again. `throttled` gives the
+# reservation back, and the call goes again before all who came later.
 #
 # ## The same from inside
 
