@@ -194,6 +194,7 @@ limiter.stats()
 # Take it back by its `hit_id`: the question is asked anew, and so is what is like it.
 
 # %%
+chain.invoke(again)
 question = {"question": "On weekdays, what are the opening hours of the Ghent store?"}
 told = chain.invoke(question).response_metadata["dispatch"]
 print("taken back:", cache.reject(told["hit_id"]))

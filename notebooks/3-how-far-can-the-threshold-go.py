@@ -32,6 +32,7 @@ from dispatch_core.guards import refusal
 
 questions = traffic.english()
 embedder = MemoEmbedder(default_embedder())  # no text is embedded twice
+embedder.embed([question.text for question in questions])  # a batch is faster than one by one
 print(len(questions), "questions,", sum(question.kind == "hard_negative" for question in questions), "of them traps")
 
 # %% [markdown]
