@@ -55,6 +55,9 @@ bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the ba
 	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.cache_speed $(ARGS)
 
+notebooks: $(VENV)/.dev  ## run the notebooks and keep what they show; ARGS=3 runs the third
+	$(PY) -m notebooks.execute $(ARGS)
+
 clean:
 	rm -rf $(VENV) build demo-output benchmark-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 

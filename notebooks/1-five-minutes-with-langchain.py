@@ -26,7 +26,7 @@ askings = traffic.help_desk(150)
 folder = tempfile.TemporaryDirectory()
 meanings = traffic.written([*askings, *traffic.english()], Path(folder.name))
 
-quota = {"rpm": 600, "tpm": 60_000, "window": 5.0}
+quota = {"rpm": 480, "tpm": 60_000, "window": 10.0}
 provider = Simulator(SimulatorConfig(**quota, groups=meanings, answers=ANSWERS, latency=0.5)).start()
 
 prompt = ChatPromptTemplate.from_messages(
@@ -72,8 +72,8 @@ for question in (
 # %% [markdown]
 # ## Why?
 #
-# `explain` says what a call would find, and why; it asks no model and changes nothing. This
-# question is nearer to the first than many a repeat would be; a guard saw the opposite.
+# `explain` says what a call would find, and why; it asks no model and changes nothing. This question is nearer to
+# the first than many a repeat would be; a guard saw the opposite.
 
 # %%
 cache.explain(prompt.invoke({"question": "What are the closing hours of the Ghent store on weekdays?"}), llm)
@@ -96,9 +96,8 @@ print("batch:", [message.content[:24] + "…" for message in chain.batch([again,
 # ## What does it change?
 #
 # Askings as a help desk gets them: a few meanings are popular, most are rare, each comes in any of its wordings, in
-# lower case, with a "Hi!" or a "please". They arrive
-# faster than the quota allows. The bare chain retries twice, as the SDK does by default; the dispatched one is the
-# chain from above, with a cache that is empty again.
+# lower case, with a "Hi!" or a "please". They arrive faster than the quota allows. The bare chain retries twice, as
+# the SDK does by default; the dispatched one is the chain from above, with a cache that is empty again.
 
 # %%
 rate = 15.0
@@ -138,14 +137,20 @@ print("dispatched ", summary(dispatched, bill))
 # %% [markdown]
 # A wrong answer would be a cache hit that belongs to another question: the simulated provider itself is never wrong.
 
+
 # %%
+def is_hit(one):
+    return one.reply is not None and "dispatch" in one.reply.response_metadata
+
+
 texts = [question.text for question in askings]
 shares = {
     "asked before, in any words": repeated,
-    "answered by the cache": ["dispatch" in one.reply.response_metadata for one in dispatched],
+    "answered by the cache": [is_hit(one) for one in dispatched],
     "asked before, in the same words": [text in texts[:number] for number, text in enumerate(texts)],
 }
 figures.rolling_hit_rate(shares)
+
 # %% [markdown]
 # The lowest line is all that a cache without meaning could do. The distance to the uppermost is what is worded too
 # differently for the default: it would rather pay again than answer wrongly. Notebook 3 is about moving it.
@@ -160,17 +165,13 @@ figures.latency_histogram(
 
 
 # %% [markdown]
-# Hits come back in milliseconds. On the right are, bare, the retries; dispatched, the queue before the quota.
+# On the left are hits: the question is embedded and looked up, and that is all. On the right are, bare, the retries;
+# dispatched, the queue before the quota.
 
 
 # %%
 def billed(asked):
-    return [
-        0
-        if one.reply is None or "dispatch" in one.reply.response_metadata
-        else one.reply.usage_metadata["total_tokens"]
-        for one in asked
-    ]
+    return [0 if one.reply is None or is_hit(one) else one.reply.usage_metadata["total_tokens"] for one in asked]
 
 
 figures.cumulative_tokens({"bare": billed(bare), "dispatched": billed(dispatched)})
@@ -193,6 +194,7 @@ limiter.stats()
 # Take it back by its `hit_id`: the question is asked anew, and so is what is like it.
 
 # %%
+chain.invoke(again)
 question = {"question": "On weekdays, what are the opening hours of the Ghent store?"}
 told = chain.invoke(question).response_metadata["dispatch"]
 print("taken back:", cache.reject(told["hit_id"]))

@@ -17,12 +17,22 @@ from tqdm.auto import tqdm
 
 import figures
 import traffic
-from dispatch_core import Consensus, Guarded, MemoryStore, Query, SemanticCache, Threshold, default_embedder
+from dispatch_core import (
+    Consensus,
+    Guarded,
+    MemoEmbedder,
+    MemoryStore,
+    Query,
+    SemanticCache,
+    Threshold,
+    default_embedder,
+)
 from dispatch_core.calibrate import FAMILIES, as_text, calibrate, read
 from dispatch_core.guards import refusal
 
 questions = traffic.english()
-embedder = default_embedder()
+embedder = MemoEmbedder(default_embedder())  # no text is embedded twice
+embedder.embed([question.text for question in questions])  # a batch is faster than one by one
 print(len(questions), "questions,", sum(question.kind == "hard_negative" for question in questions), "of them traps")
 
 # %% [markdown]
@@ -88,13 +98,13 @@ for policy in (Threshold(0.85), Guarded(0.85), Consensus(0.85), Consensus()):
 cache = SemanticCache(embedder, MemoryStore())
 for question in questions:
     cache.store(cache.unseen(Query(question.text)), question.group.encode())
-cache.explain("Is the store in Ghent open on Sundays?")
+cache.explain("What are the opening hours of the Freiburg store on weekdays?")
 
 # %% [markdown]
 # ## Your own log
 #
 # `dispatcher calibrate log.csv` does all this for a file of questions and answers, in the order of asking; as a
-# function it is `calibrate`. Here the log is written first: 1,500 askings of the help desk, in any wording.
+# function it is `calibrate`. Here the log is written first: 600 askings of the help desk, in any wording.
 
 
 # %%
@@ -109,7 +119,7 @@ with tempfile.TemporaryDirectory() as folder:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["question", "answer"])
-        rows.writerows((asked.text, traffic.RIGHT[asked.group]) for asked in traffic.help_desk(1_500))
+        rows.writerows((asked.text, traffic.RIGHT[asked.group]) for asked in traffic.help_desk(600))
     log = read(path)
 
 families = [FAMILIES[name] for name in ("threshold", "guarded", "consensus")]
@@ -128,7 +138,8 @@ for trial in report.trials:
 figures.threshold_sweep(curves, default=0.92)
 
 # %% [markdown]
-# Read both panels together: the left one is what you save, the right one is what it costs in trust.
+# Read both panels together: the left one is what you save, the right one is what it costs in trust. (Where `Guarded`
+# and `Consensus` run upon each other, no four questions of the log share an answer without being the same question.)
 #
 # ## What to paste
 #

@@ -82,6 +82,7 @@ bare_stats = provider.stats()
 
 # %%
 limiter = TokenLimiter(**quota)
+print("one call is estimated at", limiter.estimate(prompts[0], max_tokens=120))
 samples = []
 
 
@@ -125,7 +126,12 @@ for name, seen, its in (("bare", bare_stats, bare_calls), ("dispatched", stats, 
 figures.queue_timeline({"bare": bare_calls, "dispatched": calls})
 
 # %% [markdown]
-# Nothing is faster than the quota, here neither; but with the limiter everyone is served, in the order of asking.
+# Bare, the first get everything at once, and the last nothing. With the limiter everyone is served, in the order of
+# asking; faster than the quota is nothing.
+#
+# Should a 429 stand on the right, too, then this very process stalled: the limiter frees a place a tenth of a second
+# after the provider would, and a request that left later than that comes too soon again. `throttled` gives the
+# reservation back, and the call goes again before all who came later.
 #
 # ## The same from inside
 

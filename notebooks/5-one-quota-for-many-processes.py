@@ -36,22 +36,32 @@ provider = everything.enter_context(Simulator(SimulatorConfig(**quota, latency=0
 
 # %%
 source = Path("worker.py").read_text(encoding="utf-8")
-print(source[source.index("async def main") : source.index("if __name__")].strip())
+print(source[source.index("async def main") : source.index("async def _connect")].strip())
 
 # %% [markdown]
 # ## Four processes, with a quota each, and with one quota together
 
 # %%
-processes, seconds = 4, 9
+processes, seconds = range(1, 5), 14
 
 
 async def work(name, *redis_url):
     """Every request of every process: second, process, answered or not."""
+    words = [json.dumps(quota), *redis_url]
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "worker.py", provider.url, str(number), str(seconds), *words, **pipes
+        )
+        for number in processes
+    ]
+    for process in started:
+        assert await process.stdout.readline() == b"ready\n"
     provider.reset()
+    for process in started:
+        process.stdin.write(b"begin\n")
 
-    async def one(number):
-        words = ["worker.py", provider.url, str(number), str(seconds), json.dumps(quota), *redis_url]
-        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    async def requests_of(process):
         lines = []
         async for line in process.stdout:
             lines.append(json.loads(line))
@@ -60,7 +70,7 @@ async def work(name, *redis_url):
         return lines
 
     with tqdm(desc=name) as bar:
-        requests = sorted(chain.from_iterable(await asyncio.gather(*map(one, range(1, processes + 1)))))
+        requests = sorted(chain.from_iterable(await asyncio.gather(*map(requests_of, started))))
     start = requests[0][0]
     return [(at - start, number, status == 200) for at, number, status in requests]
 
@@ -80,8 +90,10 @@ limit = TokenLimiter(**quota).stats().gauges["requests"].limit
 figures.shared_quota({"a quota each": alone, "one quota": together}, limit=limit, window=quota["window"])
 
 # %% [markdown]
-# The first burst spends the quota of a quiet window at once; then requests go out as the window lets them. The dashed
-# line is what it allows on average.
+# With a quota each they spend the whole window at once, run into 429s, and stand still until it has passed. (There
+# are not many more of these because each limiter learns from those that it gets.) With one quota they begin with the
+# burst that the limiter allows after a quiet time, two seconds' worth, and go on evenly. The dashed line is what the
+# quota allows on average.
 #
 # ## One look from outside
 #

@@ -29,7 +29,7 @@ def scripts() -> Sequence[Path]:
     return sorted(FOLDER.glob("[0-9]*.py"))
 
 
-def unexecuted(script: Path) -> NotebookNode:
+def unexecuted(script: Path) -> Any:
     """The notebook of a script, without outputs; the same script gives the same bytes."""
     notebook = jupytext.read(script, fmt="py:percent")
     notebook.metadata = NotebookNode(
@@ -41,7 +41,7 @@ def unexecuted(script: Path) -> NotebookNode:
     return notebook
 
 
-def executed(script: Path) -> NotebookNode:
+def executed(script: Path) -> Any:
     """The same with the outputs of a run. Raises `nbclient.exceptions.CellExecutionError`."""
     notebook = unexecuted(script)
     with tempfile.TemporaryDirectory(prefix="dispatch-notebook-") as folder:
@@ -93,8 +93,7 @@ def main(names: Sequence[str]) -> None:
         if names and not script.name.startswith(tuple(names)):
             continue
         began = time.perf_counter()
-        notebook: Any = executed(script)
-        nbformat.write(notebook, script.with_suffix(".ipynb"))
+        nbformat.write(executed(script), script.with_suffix(".ipynb"))
         print(f"{script.stem}: {time.perf_counter() - began:.0f} s", flush=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 BARE, DISPATCHED = "#b0553a", "#2b6f77"
@@ -78,10 +79,13 @@ def cumulative_tokens(tokens: Mapping[str, Sequence[float]]) -> Any:
 def threshold_sweep(curves: Mapping[str, Sequence[tuple[float, float, float]]], *, default: float) -> Any:
     """Of each policy: thresholds, hits per question and wrong hits per hit."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 3.8))
-    for (name, points), colour in zip(curves.items(), (BARE, OTHERS[1], DISPATCHED), strict=False):
+    # The second is drawn broad, because the third often runs upon it.
+    looks = ((BARE, 2, 1.0), (OTHERS[1], 6, 0.5), (DISPATCHED, 2, 1.0))
+    for (name, points), (colour, width, alpha) in zip(curves.items(), looks, strict=False):
         thresholds, hit, wrong = zip(*points, strict=True)
+        look = {"color": colour, "linewidth": width, "alpha": alpha, "marker": "o", "markersize": 3.5}
         for axis, values in zip(axes, (hit, wrong), strict=True):
-            axis.plot(thresholds, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=name)
+            axis.plot(thresholds, values, label=name, **look)
     for axis, what in zip(axes, ("questions answered by the policy", "hits that were wrong"), strict=True):
         axis.axvline(default, color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
         axis.invert_xaxis()
@@ -124,10 +128,10 @@ def queue_timeline(arms: Mapping[str, Sequence[Call]]) -> Any:
     first.set_ylabel("calls, in the order of asking")
     first.invert_yaxis()
     marks = [
-        pyplot.Line2D([], [], color="#cfcfcf", linewidth=4, label="waits here"),
-        pyplot.Line2D([], [], color=DISPATCHED, linewidth=4, label="at the provider, answered"),
-        pyplot.Line2D([], [], color=BARE, alpha=0.35, linewidth=4, label="retries, in vain"),
-        pyplot.Line2D([], [], color=BARE, linestyle="", marker="x", label="429"),
+        Line2D([], [], color="#cfcfcf", linewidth=4, label="waits here"),
+        Line2D([], [], color=DISPATCHED, linewidth=4, label="at the provider, answered"),
+        Line2D([], [], color=BARE, alpha=0.35, linewidth=4, label="retries, in vain"),
+        Line2D([], [], color=BARE, linestyle="", marker="x", label="429"),
     ]
     return _done(figure, legend=marks)
 
@@ -142,16 +146,8 @@ def gauge_timeline(samples: Sequence[tuple[float, int, int, float]], *, limit: f
     above.legend(frameon=False, fontsize=9)
     below.plot(at, used, color=DISPATCHED, linewidth=1.8, drawstyle="steps-post")
     below.axhline(limit, color=BARE, linewidth=1.2, linestyle=(0, (4, 3)))
-    below.annotate(
-        "the quota",
-        (at[-1], limit),
-        (0, -4),
-        textcoords="offset points",
-        color=BARE,
-        ha="right",
-        va="top",
-        fontsize=9,
-    )
+    place = {"textcoords": "offset points", "color": BARE, "fontsize": 9}
+    below.annotate("the quota", (at[0], limit), (0, -4), va="top", **place)
     below.set(xlabel="seconds", ylabel="requests in the window", ylim=(0, 1.12 * limit))
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     _titled(above, "Queue")

@@ -66,8 +66,8 @@ def written(questions: Sequence[Question], folder: Path) -> Path:
 
 def repeats(questions: Sequence[Question]) -> list[bool]:
     """Of each question, whether its meaning was asked before: what a perfect cache would serve."""
-    seen: set[str] = set()
-    return [question.group in seen or bool(seen.add(question.group)) for question in questions]
+    meanings = [question.group for question in questions]
+    return [meaning in meanings[:number] for number, meaning in enumerate(meanings)]
 
 
 async def replay(
