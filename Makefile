@@ -1,6 +1,8 @@
 # `make demo` and `make test` need nothing but Python >= 3.11: they make their own environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
+# Test files at once. Each takes a core and 1 GB.
+JOBS ?= 2
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -13,7 +15,7 @@ demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table
 
 test: $(VENV)/.dev test-wheel  ## the whole suite, on real servers and a real model
 	$(PY) tests/redis8.py
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, layers
 	$(PY) -m ruff check .
