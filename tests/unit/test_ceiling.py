@@ -145,6 +145,15 @@ def test_a_header_names_the_limit_of_a_minute_or_of_a_slice_of_it(limit, share, 
     assert ceiling.share == pytest.approx(share)
 
 
+@pytest.mark.parametrize(
+    ("window", "limit", "share"), [(5, 500, 1), (3, 300, 1), (5, 250, 0.5), (5, 6_000, 1), (5, 90, 0.9)]
+)
+def test_a_header_may_name_the_limit_of_the_window_that_was_configured(window, limit, share):
+    ceiling = Ceiling()
+    assert ceiling.tell(limit, 6_000, window) is (limit != 90)
+    assert ceiling.share == pytest.approx(share)
+
+
 @pytest.mark.parametrize("limit", [0.0, 1e-9, 1.0, 7_000, 1e6, 1e300, math.inf, math.nan])
 def test_an_absurd_limit_is_ignored(limit):
     ceiling = Ceiling()

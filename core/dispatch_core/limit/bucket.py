@@ -116,7 +116,8 @@ class BucketGauge:
         What was corrected since the call was sent is not corrected again (a Smith predictor). How wrong the beliefs
         use to be is left free.
         """
-        if reading.limit is None or not self.ceiling.tell(reading.limit, self.limit * 60.0 / self.window):
+        per_minute = self.limit * 60.0 / self.window
+        if reading.limit is None or not self.ceiling.tell(reading.limit, per_minute, self.window):
             return
         if reading.remaining is None or mark is None:
             return

@@ -66,9 +66,10 @@ class Ceiling:
         self._cut_at = self._at = now
         return True
 
-    def tell(self, limit: float, configured: float) -> bool:
-        """A header named a limit. True if it is about the quota of a minute, whose ``remaining`` can be believed."""
-        for seconds in _SLICES:
+    def tell(self, limit: float, configured: float, window: float = _SLICES[0]) -> bool:
+        """A header named a limit where so much a minute was ``configured``. True if it is about the quota of a minute,
+        or of the ``window`` that the provider is said to count over, whose ``remaining`` can be believed."""
+        for seconds in (window, *_SLICES):
             share = limit * 60.0 / seconds / configured
             if _LOWEST_TOLD <= share <= _HIGHEST_TOLD:
                 if share > _RAISED * self._told:
@@ -77,5 +78,5 @@ class Ceiling:
                 self._told = min(1.0, share)
                 self.share = min(self.share, self._told)
                 self.slice = min(self.slice, seconds)
-                return seconds == _SLICES[0]
+                return seconds in (window, _SLICES[0])
         return False

@@ -218,7 +218,7 @@ class WindowGauge:
 
     def sync(self, reading: Reading, mark: Mark | None, now: float) -> None:
         believed = reading.limit is not None and self.ceiling.tell(
-            reading.limit, self.configured * 60.0 / self.window
+            reading.limit, self.configured * 60.0 / self.window, self.window
         )
         if self.ceiling.slice < self.window:
             # A server that counts short slices grants no more than a part of one at once.
