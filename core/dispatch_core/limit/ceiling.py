@@ -67,8 +67,8 @@ class Ceiling:
         return True
 
     def tell(self, limit: float, configured: float, window: float = _SLICES[0]) -> bool:
-        """A header named a limit; ``configured`` is the one of a minute. True if it is about the quota of a minute, or
-        of the ``window`` that the provider is said to count over: its ``remaining`` can be believed."""
+        """A header named a limit; ``configured`` is the one of a minute. True if it is about a minute's quota,
+        or of the ``window`` that the provider is said to count over: its ``remaining`` can be believed."""
         for seconds in (window, *_SLICES):
             share = limit * 60.0 / seconds / configured
             if _LOWEST_TOLD <= share <= _HIGHEST_TOLD:
