@@ -81,9 +81,9 @@ def dispatch(
     if isinstance(model, BaseLLM):
         if rate_limiter is not None:
             raise TypeError(f"LangChain asks no rate limiter for a completion model such as {type(model).__name__}")
-        for name, value in (("retries", retries), ("compressor", compressor)):
-            if value is not None:
-                raise TypeError(f"{name}: for chat models, not for a completion model such as {type(model).__name__}")
+        if retries is not None or compressor is not None:
+            what = "retries are" if retries is not None else "a compressor is"
+            raise TypeError(f"{what} for chat models, not for a completion model such as {type(model).__name__}")
         return model if cache is None else model.model_copy(update={"cache": cache})
     if stream_chunk is not None and (not isinstance(stream_chunk, int) or stream_chunk < 1):
         raise ConfigError(f"stream_chunk is a positive number of characters, got {stream_chunk!r}")

@@ -161,8 +161,9 @@ def test_embeddings_models_and_completions(client: openai.OpenAI, provider: Simu
     assert client.models.retrieve("sim-large").owned_by == "simulator"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("unheard-of")
-    with pytest.raises(openai.NotFoundError):
-        client.completions.create(model="m", prompt="The simulated provider has no such endpoint")
+    one, other = (client.completions.create(model="m", prompt="Say hello.", max_tokens=9) for _ in range(2))
+    assert one.choices[0].text == other.choices[0].text
+    assert provider.stats().requests == 2
 
 
 def test_errors_are_the_upstreams_own_and_never_stored(client: openai.OpenAI, provider: Simulator) -> None:

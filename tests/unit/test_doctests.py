@@ -39,4 +39,5 @@ def test_every_public_name_for_langchain_has_an_example_with_a_fake_model(name: 
     importlib.import_module(f"langchain_dispatch.{module}".rstrip("."))
     public = getattr(getattr(langchain_dispatch, module) if module else langchain_dispatch, name)
     assert ">>> " in public.__doc__
-    assert "FakeListChatModel" in public.__doc__
+    # What all fronts share knows no model of LangChain.
+    assert "FakeListChatModel" in public.__doc__ or public.__module__.startswith("dispatch_core")

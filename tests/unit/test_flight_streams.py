@@ -44,8 +44,11 @@ class _Form:
 def _exchange(world: World) -> Any:
     pytest.importorskip("llama_index.core")
     from llamaindex_dispatch import exchange
+    from llamaindex_dispatch.sending import Sending
 
-    return exchange.Exchange(world.dispatcher, _Form(), exchange.Ask(QUERY, COST))
+    return exchange.Exchange(
+        world.dispatcher, _Form(), exchange.Ask(QUERY, Sending(QUERY.text, None, lambda _: COST))
+    )
 
 
 def _streamed(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
