@@ -26,14 +26,14 @@ class WriteBehind:
         self._capacity = capacity
         self._jobs: deque[Callable[[], object]] = deque()
         self._changed = threading.Condition()
-        self._running = False
+        self._running = self._busy = False
         _WRITERS.add(self)
         renew_in_child(self)
 
     @property
     def pending(self) -> int:
         """Jobs not finished yet, the running one included."""
-        return len(self._jobs) + self._running
+        return len(self._jobs) + self._busy
 
     def submit(self, job: Callable[[], object]) -> None:
         with self._changed:
@@ -63,16 +63,19 @@ class WriteBehind:
     def _work(self) -> None:
         while True:
             with self._changed:
+                self._busy = False
                 if not self._jobs:
                     # The thread ends with its work; the next job starts another. Nothing to close, nothing to leak.
                     self._running = False
                     self._changed.notify_all()
                     return
                 job = self._jobs.popleft()
+                self._busy = True
             try:
                 job()
             except BaseException:
                 with self._changed:
+                    self._busy = False
                     # This thread ends with the report of the error; another takes over what is left.
                     self._start()
                 raise
@@ -82,7 +85,7 @@ class WriteBehind:
         the queued jobs."""
         self._changed = threading.Condition()
         self._jobs.clear()
-        self._running = False
+        self._running = self._busy = False
 
 
 @atexit.register
