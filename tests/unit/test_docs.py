@@ -9,6 +9,7 @@ import pytest
 from documents import ROOT, blocks_of, fences_of, run_as_one_program
 
 import dispatch_core
+import dispatch_gateway
 import langchain_dispatch
 import llamaindex_dispatch
 from dispatch_core import errors
@@ -57,7 +58,7 @@ def test_the_commands_shown_exist(page: Path, capsys: pytest.CaptureFixture[str]
             assert all(option in told for option in re.findall(r"--[\w-]+", line))
 
 
-@pytest.mark.parametrize("package", [dispatch_core, langchain_dispatch, llamaindex_dispatch])
+@pytest.mark.parametrize("package", [dispatch_core, dispatch_gateway, langchain_dispatch, llamaindex_dispatch])
 def test_every_public_name_has_an_entry_in_the_reference(package) -> None:
     shown = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
     entries = re.findall(rf"^::: {package.__name__}\.(\w+)$", shown, re.M)
