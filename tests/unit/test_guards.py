@@ -131,6 +131,9 @@ REFUSED = [
     # a name and its bigger brother
     ("What is the range of the Galaxy Plus?", "What is the range of the Galaxy?", "entity"),
     ("How loud is the Vento Mini?", "how loud is the vento", "entity"),
+    # what is given for what
+    ("Can I give you a gift card and get cash?", "Can I pay cash and get a gift card?", "swap"),
+    ("Can I return the phone and keep the case?", "Can I keep the phone and return the case?", "swap"),
     # quantifiers and alternatives
     ("Are some items refundable?", "Are all items refundable?", "quantifier"),
     ("Are most plans refundable?", "Are all plans refundable?", "quantifier"),
@@ -215,6 +218,8 @@ REFUSED = [
 
 ALLOWED = [
     ("Привет, мир", "привет, мир"),
+    ("How do I get a refund and cancel my order?", "How do I cancel my order and get a refund?"),
+    ("Can I use a gift card to pay the fee?", "Can I pay the fee using a gift card?"),
     ("Was kostet das Abo?", "was kostet das Abo"),
     ("How is π defined?", "What is the definition of π?"),
     ("What does Premium cost?", "what does premium cost"),

@@ -40,6 +40,8 @@ _BEFORE_VERB = word_set("""
     method easier easiest is are was be
     """)
 _COORDINATION = word_set("and or vs versus")
+# Verbs that say little elsewhere, but here who is given what.
+_TAKING = word_set("get give take make")
 _LONGEST = 60
 
 
@@ -48,6 +50,7 @@ class _Roles(NamedTuple):
     place_of: Mapping[str, int]  # coordinated words share a place
     clause_of: Mapping[str, int]
     around: frozenset[tuple[str, str, str]]  # (word before, connector, word after)
+    governed: frozenset[tuple[str, str]]  # (word, the next one), with at most an article or the like between them
 
 
 @lru_cache(maxsize=4096)
@@ -79,7 +82,7 @@ def _read(text: str) -> _Roles:
         before = spoken
     for word in again:
         del role_of[word], place_of[word]
-    return _Roles(role_of, place_of, clause_of, frozenset(_around(tokens(text))))
+    return _Roles(role_of, place_of, clause_of, frozenset(_around(tokens(text))), frozenset(_governed(tokens(text))))
 
 
 def roles_of(text: str) -> Mapping[str, str]:
@@ -101,6 +104,20 @@ def _around(found: tuple[Token, ...]) -> list[tuple[str, str, str]]:
             if waiting:
                 out.append((*waiting, last))
                 waiting = None
+    return out
+
+
+def _governed(found: tuple[Token, ...]) -> list[tuple[str, str]]:
+    out = []
+    last: str | None = None
+    for token in found:
+        if token.clause or token.word in CONNECTORS or token.word in _COORDINATION or token.word in AUXILIARIES:
+            last = None
+        if token.word not in EMPTY or token.word in _TAKING:
+            here = name(token.word)
+            if last is not None:
+                out.append((last, here))
+            last = here
     return out
 
 
@@ -136,6 +153,19 @@ def _rejoined(a: _Roles, b: _Roles) -> bool:
     )
 
 
+def _regoverned(a: _Roles, b: _Roles) -> bool:
+    """Has a word another object, and the object another word: "pay cash and get a card", "give a card, get cash"?"""
+    here, there = a.governed - b.governed, b.governed - a.governed
+    if len(here) < 2 or len(there) < 2:
+        return False
+    mine, yours = {thing for _, thing in here}, {thing for _, thing in there}
+    return any(
+        verb == other and thing != instead and thing in yours and instead in mine
+        for verb, thing in here
+        for other, instead in there
+    )
+
+
 def _passive(active: _Roles, passive: _Roles) -> bool:
     """Has the object of one text become the doer of the other: "did A buy B", "was A bought by B"?"""
     order, turned = active.place_of, passive.place_of
@@ -165,7 +195,7 @@ def swap(asked: str, stored: str) -> str | None:
     # Only an exchange of prepositions counts; "in Python" for "Python" is a way of speaking.
     if len(moved) > 1 and any((there, here) in moved for here, there in moved):
         return "swap"
-    if _turned(a, b, CONNECTORS) or _rejoined(a, b):
+    if _turned(a, b, CONNECTORS) or _rejoined(a, b) or _regoverned(a, b):
         return "swap"
     if _passive(a, b) or _passive(b, a):
         return "swap"
