@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint con
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-wheel check format docs notebooks simulate bench-limiter bench-cache bench-speed load-test clean
+.PHONY: demo test test-wheel check format docs notebooks simulate bench-limiter bench-cache bench-speed bench-compression load-test clean
 
 demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table, write a plot
 	$(PY) -m benchmarks.demo $(ARGS)
@@ -56,6 +56,10 @@ load-test: $(VENV)/.loadtest  ## bare and dispatched programs at the article's d
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches
 	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.cache_speed $(ARGS)
+
+bench-compression: $(VENV)/.dev  ## tokens saved against answers kept, by every compressor
+	$(PY) -m dispatch_core export-model
+	$(PY) -m benchmarks.compression $(ARGS)
 
 notebooks: $(VENV)/.dev  ## run the notebooks and keep what they show; ARGS=3 runs the third
 	$(PY) -m notebooks.execute $(ARGS)
