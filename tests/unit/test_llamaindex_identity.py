@@ -13,6 +13,12 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ToolCallBlock,
 )
+from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE as CONDENSE_QUESTION
+from llama_index.core.extractors.metadata_extractors import (
+    DEFAULT_QUESTION_GEN_TMPL,
+    DEFAULT_SUMMARY_EXTRACT_TEMPLATE,
+    DEFAULT_TITLE_NODE_TEMPLATE,
+)
 from llama_index.core.llms import MockLLM
 from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, SelectorPromptTemplate
@@ -295,7 +301,18 @@ def test_other_variables_may_be_named_as_questions() -> None:
     assert filled(PromptTemplate("{a} {question}"), identity=identity, a=1, question="When?").text == "When?"
 
 
-@pytest.mark.parametrize("template", [DEFAULT_HYDE_PROMPT, PromptTemplate("Say {word}")])
+@pytest.mark.parametrize(
+    "template",
+    [
+        DEFAULT_HYDE_PROMPT,
+        PromptTemplate("Say {word}"),
+        PromptTemplate(CONDENSE_QUESTION),
+        PromptTemplate(DEFAULT_TITLE_NODE_TEMPLATE),
+        PromptTemplate(DEFAULT_QUESTION_GEN_TMPL),
+        PromptTemplate(DEFAULT_SUMMARY_EXTRACT_TEMPLATE),
+    ],
+    ids=["hyde", "own", "condense question", "titles", "questions answered", "summary"],
+)
 def test_a_template_without_a_question_must_match_exactly(template: PromptTemplate) -> None:
     args = dict.fromkeys(template.template_vars, "x")
     assert not filled(template, **args).semantic
