@@ -11,6 +11,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from dispatch_core import TokenLimiter
 from dispatch_core.errors import MissingExtra
 from dispatch_core.limit import RetryPolicy
+from dispatch_core.ports import Compressor
 from langchain_dispatch.chat import dispatch
 from langchain_dispatch.rate_limiter import as_rate_limiter
 
@@ -46,6 +47,7 @@ class DispatchMiddleware(AgentMiddleware[Any, Any, Any]):
         rate_limiter: BaseRateLimiter | TokenLimiter | None = None,
         stream_chunk: int | None = None,
         retries: RetryPolicy | None = None,
+        compressor: Compressor | None = None,
     ) -> None:
         super().__init__()
         self._given: dict[str, Any] = {
@@ -53,6 +55,7 @@ class DispatchMiddleware(AgentMiddleware[Any, Any, Any]):
             "rate_limiter": None if rate_limiter is None else as_rate_limiter(rate_limiter),
             "stream_chunk": stream_chunk,
             "retries": retries,
+            "compressor": compressor,
         }
 
     def wrap_model_call(

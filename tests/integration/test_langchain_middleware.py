@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from conversations import DOORS
 from fakes import CountingEmbedder, in_another_process
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_models import PLENTY, QUESTION, Scripted, asked, left_nothing, model_of
 
-from dispatch_core import ConfigError, TokenLimiter
+from dispatch_core import ConfigError, Lossless, TokenLimiter
 from dispatch_core.simulate import Simulator
 from langchain_dispatch import RetryPolicy, SemanticCache, TokenRateLimiter
 from langchain_dispatch.middleware import DispatchMiddleware
@@ -62,6 +63,16 @@ async def test_an_agents_calls_are_retried(form: str, limiter: TokenRateLimiter)
     agent = create_agent(plain, middleware=[DispatchMiddleware(rate_limiter=limiter, retries=policy)])
     assert (await asked(agent, form, ASKED))["messages"][-1].content == "answer 2"
     assert (limiter.stats().admitted, limiter.stats().open) == (2, 0)
+
+
+async def test_an_agents_prompts_are_compressed(form: str, provider: Simulator) -> None:
+    compressor, sent = Lossless(), []
+    long = {"messages": [("user", f"<context>{DOORS}\n\n{DOORS}</context>\n{QUESTION}")]}
+    for middleware in ([], [DispatchMiddleware(compressor=compressor)]):
+        provider.reset()
+        await asked(create_agent(model_of(provider), middleware=middleware), form, long)
+        sent.append(provider.stats().prompt_tokens)
+    assert sent[1] < 0.7 * sent[0]
 
 
 async def test_the_model_that_another_middleware_chose_is_limited(form: str, limiter: TokenRateLimiter) -> None:
