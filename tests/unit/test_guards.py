@@ -131,6 +131,13 @@ REFUSED = [
     # a name and its bigger brother
     ("What is the range of the Galaxy Plus?", "What is the range of the Galaxy?", "entity"),
     ("How loud is the Vento Mini?", "how loud is the vento", "entity"),
+    # with and without
+    ("Do you sell peanut-free snacks?", "Do you sell peanut snacks?", "negation"),
+    ("How do I bake sugar free cookies?", "How do I bake sugar cookies?", "negation"),
+    ("Do you sell fat yogurt?", "Do you sell low fat yogurt?", "negation"),
+    ("Do you sell fat yogurt?", "Do you sell low-fat yogurt?", "negation"),
+    ("How do I make sugar cookies?", "How do I make sugarless cookies?", "negation"),
+    ("What is the toll road route?", "What is the toll-free road route?", "negation"),
     # what is given for what
     ("Can I give you a gift card and get cash?", "Can I pay cash and get a gift card?", "swap"),
     ("Can I return the phone and keep the case?", "Can I keep the phone and return the case?", "swap"),
@@ -218,6 +225,8 @@ REFUSED = [
 
 ALLOWED = [
     ("Привет, мир", "привет, мир"),
+    ("Is there a gluten free menu?", "Do you have a gluten-free menu?"),
+    ("Is delivery free?", "Is the delivery free of charge?"),
     ("How do I get a refund and cancel my order?", "How do I cancel my order and get a refund?"),
     ("Can I use a gift card to pay the fee?", "Can I pay the fee using a gift card?"),
     ("Was kostet das Abo?", "was kostet das Abo"),

@@ -33,6 +33,7 @@ from dispatch_core.guards import (
     english,
     figures,
     foreign,
+    lacking,
     literals,
     modality,
     names,
@@ -47,6 +48,7 @@ Guard = Callable[[str, str], str | None]
 
 ENGLISH: tuple[Guard, ...] = (
     english.negation,
+    lacking.lacking,
     english.antonym,
     english.question_word,
     modality.modality,
