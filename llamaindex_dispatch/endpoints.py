@@ -110,7 +110,8 @@ class Endpoints:
             try:
                 query = self._identity.query(self._llm, form, prompt, options, self._rule)
                 done = watch(self._llm)
-            except (TypeError, ValueError) as reason:
+            except (TypeError, ValueError, RuntimeError) as reason:
+                # The last: an object that holds itself, a class that has no schema.
                 _log.debug("a call goes past the cache: %s", reason)
         limited = self._dispatcher.limiter is not None
         sending = Sending(prompt, self._careful, partial(self._price, options) if limited else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from llamaindex_dispatch.hearing import alisten, heard, listen
 from llamaindex_dispatch.report import ending_of, speaks_of_endings, unfinished, usage_of
 from llamaindex_dispatch.retries import Attempts, RetryPolicy
 from llamaindex_dispatch.sending import Sending
+
+_log = logging.getLogger("llamaindex_dispatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,12 @@ class Recording(Generic[R]):
         """The bytes to store; None for an answer that is empty, cut off, withheld or broken off."""
         if self._last is None or unfinished(self._ending) or (self._expects_ending and self._ending is None):
             return None
-        return self._form.encode(self._last)
+        try:
+            return self._form.encode(self._last)
+        except (TypeError, ValueError, RuntimeError) as reason:
+            # It was paid for, and is the caller's all the same.
+            _log.debug("an answer cannot be stored: %s", type(reason).__name__)
+            return None
 
 
 class Exchange(Generic[R]):

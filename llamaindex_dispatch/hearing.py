@@ -74,8 +74,16 @@ def _attach(client: Any, note: Any) -> None:
         noting.append(note)
 
 
-def _note(response: Any) -> None:
+def _once() -> Heard | None:
+    """Whoever waits for the body of this response. The next may be a stream, which nobody may read whole."""
     into = _into.get()
+    if into is not None:
+        _into.set(None)
+    return into
+
+
+def _note(response: Any) -> None:
+    into = _once()
     if into is None:
         _last.set(response.headers)
     else:
@@ -83,7 +91,7 @@ def _note(response: Any) -> None:
 
 
 async def _anote(response: Any) -> None:
-    into = _into.get()
+    into = _once()
     if into is None:
         _last.set(response.headers)
     else:

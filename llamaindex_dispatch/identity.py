@@ -20,6 +20,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 
 from dispatch_core import keys
+from dispatch_core.eligible import MAX_CHARS
 from dispatch_core.types import Query
 from llamaindex_dispatch.facts import message_facts, option_facts, prompt_facts, text_facts
 from llamaindex_dispatch.model import model_facts
@@ -97,13 +98,22 @@ class Identity:
         filled = None if structured else _filled(prompt, prompt_form, rule)
         if filled is None or not self._comparable(filled.question):
             scope = keys.scope_digest({**shared, "prompt": prompt_form})
-            return Query("", scope, self.namespace, semantic=False)
+            return Query(_spoken(prompt), scope, self.namespace, semantic=False)
         return Query(filled.question, keys.scope_digest({**shared, "blank": filled.blank}), self.namespace)
 
     def _comparable(self, question: str) -> bool:
         short = len(question.encode("utf-8", "surrogatepass")) <= self.max_semantic_tokens * _BYTES_PER_TOKEN
         # An agent's observation looks like a question of the user but is the outcome of a tool.
         return short and bool(question.strip()) and not question.lstrip().startswith("Observation:")
+
+
+def _spoken(prompt: Prompt) -> str:
+    """What the user says at last, for rules that look at questions; nothing if it is no short text."""
+    if isinstance(prompt, str):
+        text: str | None = prompt
+    else:
+        text = next((message.content for message in reversed(prompt) if message.role == MessageRole.USER), None)
+    return text if text is not None and len(text) <= MAX_CHARS else ""
 
 
 def _structured(facts: Any) -> bool:

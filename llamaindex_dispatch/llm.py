@@ -37,7 +37,7 @@ from dispatch_core.ports import Compressor, Limiter
 from llamaindex_dispatch import shared
 from llamaindex_dispatch.endpoints import NAMES, Endpoints
 from llamaindex_dispatch.identity import Compare, Identity, Rule
-from llamaindex_dispatch.parts import dispatcher_of, patience_of
+from llamaindex_dispatch.parts import core_limiter, dispatcher_of, patience_of
 from llamaindex_dispatch.rate_limiter import TokenRateLimiter
 from llamaindex_dispatch.restore import settings_in
 from llamaindex_dispatch.retries import RetryPolicy
@@ -121,6 +121,8 @@ class DispatchLLM(LLM):
             del self.__dict__[name]
         self._dispatcher = dispatcher
         self._careful = careful
+        if dispatcher.limiter is not None and core_limiter(getattr(llm, "rate_limiter", None)) is dispatcher.limiter:
+            warnings.warn("the wrapped model has the same rate limiter: each call is charged twice", stacklevel=2)
         hidden: Any = getattr(llm, "max_retries", 0)
         if hidden and (self._dispatcher.limiter is not None or retries is not None):
             kind = type(llm).__name__

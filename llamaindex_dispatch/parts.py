@@ -37,6 +37,11 @@ def patience_of(rate_limiter: Any) -> float | None:
     return rate_limiter.timeout if isinstance(rate_limiter, TokenRateLimiter) else None
 
 
+def core_limiter(rate_limiter: Any) -> Any:
+    """The limiter behind that of a model; None if there is none of ours."""
+    return rate_limiter.limiter if isinstance(rate_limiter, TokenRateLimiter) else None
+
+
 def _limiter_of(rate_limiter: Any) -> Any:
     if isinstance(rate_limiter, TokenRateLimiter):
         return rate_limiter.limiter

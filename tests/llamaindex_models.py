@@ -21,8 +21,8 @@ from pydantic import PrivateAttr
 _made: list[Any] = []
 
 
-def openai_at(url: str, **settings: Any) -> OpenAI:
-    llm = OpenAI(**{"model": "gpt-4o-mini", "api_base": url, "api_key": "k", "max_retries": 0, **settings})
+def openai_at(url: str, kind: type[OpenAI] = OpenAI, **settings: Any) -> OpenAI:
+    llm = kind(**{"model": "gpt-4o-mini", "api_base": url, "api_key": "k", "max_retries": 0, **settings})
     _made.append(llm)
     return llm
 

@@ -339,9 +339,10 @@ class SemanticCache:
         embedder = self.embedder
         model = _NO_ENCODER if embedder is None else embedder.model
         sources = tuple(self.sources.items()) if self.sources else ()
-        if len(text) <= MAX_CHARS and type(tags) is tuple and type(its) is tuple:
+        rules = self.eligibility
+        if len(text) <= MAX_CHARS and type(tags) is tuple and type(its) is tuple and type(rules) is Eligibility:
             parts = text, query.scope, query.namespace, query.semantic, tags, its
-            return _remembered(parts, self._secret, model, sources, self.eligibility)
+            return _remembered(parts, self._secret, model, sources, rules)
         return _unseen(query, self._secret, model, sources), self.why_not_at_all(query)
 
     def _digest(self, namespace: str | None) -> str | None:

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from dispatch_core._flow import Flow, arun, run, step
 from dispatch_core.cache import REJECTED, STALE, SemanticCache
 from dispatch_core.consensus import CONTESTED
-from dispatch_core.errors import ConfigError, LimitError, StoreError
+from dispatch_core.errors import ConfigError, LimitError
 from dispatch_core.failopen import FailOpen
 from dispatch_core.flight import FREED, Shared, flight_key
 from dispatch_core.flights import Flights, Seat
@@ -224,8 +224,8 @@ class Dispatcher:
         """A hit for which nobody need wait, nor be told."""
         try:
             found = None if self.cache is None else self.cache.at_once(query)
-        except StoreError:
-            # The lookup meets it again, and decides.
+        except Exception:
+            # The lookup meets it again, and what fails there is counted, logged, and perhaps raised.
             return None
         if found is not None:
             self._tally.count("exact_hits", saved=found.entry.usage)

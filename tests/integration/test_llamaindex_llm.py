@@ -14,14 +14,17 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
+from llama_index.llms.openai import OpenAI
 from llamaindex_models import close_clients, openai_at
 
 from dispatch_core import (
     ConfigError,
     Dispatcher,
+    Eligibility,
     HashingEmbedder,
     LimitExceeded,
     MemoryStore,
+    Rule,
     SemanticCache,
     SentenceTransformerEmbedder,
     StoreError,
@@ -570,4 +573,38 @@ def test_an_entry_that_cannot_be_read_is_a_miss_and_replaced(sim: Simulator, llm
     assert hit(llm.chat(user("How do I pay?"))) is None
     assert hit(llm.chat(user("How do I pay?"))) == "exact"
     assert sim.stats().requests == 2
+    assert open_calls(llm) == 0
+
+
+def test_a_limiter_on_both_the_model_and_its_wrapper_is_warned_of(sim: Simulator) -> None:
+    shared = TokenRateLimiter(rpm=60)
+    with pytest.warns(UserWarning, match="each call is charged twice"):
+        DispatchLLM(openai_at(sim.url, rate_limiter=shared), rate_limiter=shared)
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"rules": (Rule("vip", "order"),), "personal": None}], ids=["personal", "own rule"]
+)
+def test_what_goes_past_the_cache_does_so_where_it_would_match_exactly(sim: Simulator, rules: Any) -> None:
+    cache = SemanticCache(HashingEmbedder(), MemoryStore(), eligibility=Eligibility(**rules))
+    llm = DispatchLLM(openai_at(sim.url), cache=cache)
+    for _ in range(2):
+        llm.complete("Be kind.\nWhere is my order?")
+        llm.chat(user("Be kind.\nWhere is my order?"))
+        llm.chat(user("Where is my order?"), response_format={"type": "text"})
+        llm.predict(PromptTemplate("Answer: {question}"), question="Where is my order?")
+    assert sim.stats().requests == 8
+
+
+def test_an_answer_that_cannot_be_stored_is_the_callers_all_the_same(sim: Simulator) -> None:
+    class Odd(OpenAI):
+        def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+            response = super().chat(messages, **kwargs)
+            response.message.additional_kwargs["itself"] = response.message.additional_kwargs
+            return response
+
+    odd = openai_at(sim.url, kind=Odd)
+    llm = DispatchLLM(odd, cache=exact_cache(), rate_limiter=limiter())
+    assert llm.chat(user("hello there")).message.content
+    assert llm.dispatcher.stats().not_stored == 1
     assert open_calls(llm) == 0

@@ -132,3 +132,26 @@ def test_rules_of_eligibility_are_part_of_what_is_remembered():
     assert [cache.at_once(QUERY) is None for cache in caches] == [False, True, False]
     caches[0].eligibility = strict
     assert caches[0].at_once(QUERY) is None
+
+
+async def test_a_store_at_hand_that_fails_in_its_own_way_is_a_miss(form):
+    class Odd(MemoryStore):
+        def get(self, id, *, now):
+            raise RuntimeError("odd")
+
+    dispatcher = Either(Dispatcher(SemanticCache(CountingEmbedder(), Odd())), form)
+    assert isinstance(await dispatcher.begin(QUERY), Ticket)
+    assert dispatcher.target.stats().failures == 1
+
+
+def test_rules_of_ones_own_are_asked_each_time():
+    class Moody(Eligibility):
+        open = True
+
+        def why_not_at_all(self, query):
+            return None if Moody.open else "closed"
+
+    cache = answered(MemoryStore(), eligibility=Moody())
+    assert cache.at_once(QUERY) is not None
+    Moody.open = False
+    assert cache.at_once(QUERY) is None

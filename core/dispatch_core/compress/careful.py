@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from dispatch_core._flow import Flow, step
-from dispatch_core.errors import ConfigError
+from dispatch_core.errors import CompressionError, ConfigError
 from dispatch_core.failopen import FailOpen
-from dispatch_core.messages import Message
+from dispatch_core.messages import Compressed, Message
 from dispatch_core.ports import Compressor
 from dispatch_core.telemetry import Tally
 
@@ -34,6 +34,15 @@ class Careful:
 
     def shortened(self, messages: Sequence[Message]) -> Flow[tuple[Message, ...]]:
         """The messages as the compressor leaves them; as they are, if it fails."""
-        compressor, whole = self.compressor, tuple(messages)
-        done = yield from self._failing.safely(step(compressor.compress, compressor.acompress, whole), None)
-        return whole if done is None or not done.messages else done.messages
+        whole = tuple(messages)
+        done = yield from self._failing.safely(self._checked(whole), None)
+        return done or whole
+
+    def _checked(self, whole: tuple[Message, ...]) -> Flow[tuple[Message, ...]]:
+        done = yield from step(self.compressor.compress, self.compressor.acompress, whole)
+        parts = {id(message.source): len(message.parts) for message in whole}
+        messages = done.messages if isinstance(done, Compressed) else None
+        if not isinstance(messages, tuple) or any(len(one.parts) != parts.get(id(one.source), 1) for one in messages):
+            # A front could not find its own messages again.
+            raise CompressionError(f"{type(self.compressor).__name__} gave back no Compressed of the same parts")
+        return messages
