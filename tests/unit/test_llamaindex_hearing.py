@@ -1,4 +1,4 @@
-"""The body of an embedding model's response is read for its tokens; that of the next one, perhaps a stream, is not."""
+"""The body of an embedding model's response is read for its tokens; the next one, perhaps a stream, is not."""
 
 from __future__ import annotations
 
