@@ -98,7 +98,9 @@ def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:
     last = turns[-1] if turns else {}
     text = plain_text(last.get("content"))
     if last.get("type") != "human" or text is None:
-        return json.dumps(turns, sort_keys=True), [], False
+        # The question that all this is about still tells whether it may be answered from a cache at all.
+        said = (plain_text(turn.get("content")) for turn in reversed(turns) if turn.get("type") == "human")
+        return next(said, None) or "", turns, False
     plain = not last.get("additional_kwargs") and not any(turn["type"] == "tool" for turn in turns)
     others = [*turns[:-1], {name: value for name, value in last.items() if name != "content"}]
     return text, others, plain

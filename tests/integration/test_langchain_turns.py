@@ -120,6 +120,19 @@ def test_ids_within_blocks_are_numbered_like_those_of_calls(name: str) -> None:
     assert question("toolu_1") == question("toolu_2")
 
 
+def test_a_turn_after_a_tool_s_result_goes_past_the_cache_if_its_question_does(cache: SemanticCache) -> None:
+    call = {"name": "look", "args": {}, "id": "c1", "type": "tool_call"}
+
+    def asked_by(question: str) -> Any:
+        looked = [AIMessage("", tool_calls=[call]), ToolMessage("On its way." * 200, tool_call_id="c1")]
+        return query_of(prompt_of([HumanMessage(question), *looked]), "model", "")
+
+    core = cache.dispatcher.cache
+    assert core.why_not_at_all(asked_by("Where is my order?")) == "personal"
+    assert core.why_not_at_all(asked_by(QUESTION)) is None
+    assert asked_by(QUESTION).scope != asked_by("Another?").scope
+
+
 def test_tool_calls_are_bit_exact_but_for_their_ids(cache: SemanticCache) -> None:
     args = {"z": 1.0, "a": [1e-9, None, "é\u2028"], "n": {"b": True, "a": 2**60}}
     raw = '{"z":1.0,  "a":[1e-9,null,"é"],"n":{}}'
