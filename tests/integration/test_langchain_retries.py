@@ -115,6 +115,12 @@ def test_the_last_attempt_is_the_last() -> None:
     assert RetryPolicy(attempts=2, random=zero).wait_after(Refused(500), 2) is None
 
 
+def test_chance_makes_no_wait_longer_than_the_longest() -> None:
+    policy = RetryPolicy(attempts=99, base=1.0, max_wait=10.0, random=lambda: 0.99)
+    waits = [policy.wait_after(ConnectionError(), attempt) for attempt in range(1, 20)]
+    assert max(wait for wait in waits if wait is not None) == 10.0
+
+
 @pytest.mark.parametrize("settings", [{"attempts": 0}, {"attempts": 1.5}, {"max_wait": -1}, {"base": float("nan")}])
 def test_settings_that_cannot_work_are_refused(settings: Any) -> None:
     with pytest.raises(ConfigError):

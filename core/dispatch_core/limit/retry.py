@@ -70,7 +70,7 @@ class RetryPolicy:
         feedback = feedback_of(error)
         told = None if feedback is None else feedback.retry_after
         wait = min(self.base * 2.0 ** min(attempt - 1, 64), self.max_wait) if told is None else told
-        return None if wait > self.max_wait else wait * (1 + self.random() / 4)
+        return None if wait > self.max_wait else min(self.max_wait, wait * (1 + self.random() / 4))
 
 
 def passing(error: BaseException) -> bool:
