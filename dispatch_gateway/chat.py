@@ -11,7 +11,7 @@ from dispatch_core.types import Usage
 from dispatch_gateway import openai
 from dispatch_gateway.errors import ApiError, need
 from dispatch_gateway.openai import DONE, NO_USAGE
-from dispatch_gateway.sse import Event, event
+from dispatch_gateway.sse import event
 from dispatch_gateway.turns import Unstable, all_text, text_of, turns_of
 from dispatch_gateway.wire import (
     Call,
@@ -111,46 +111,8 @@ class ChatWire:
         return openai.error(error)
 
 
-class _ChatRecorder:
-    """Puts the deltas of every choice together again."""
-
-    def __init__(self, wire: ChatWire, call: Call) -> None:
-        self._wire = wire
-        self._call = call
-        self._answer: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
-        self._broken = False
-        self.ended = False
-        self.usage: Usage | None = None
-
-    def take(self, event: Event) -> bool:
-        if event.data == b"[DONE]":
-            self.ended = True
-            return True
-        chunk = event.json()
-        if not isinstance(chunk, dict):
-            # A comment that keeps the connection alive, most likely.
-            self._broken = self._broken or bool(event.data)
-            return True
-        self._broken = self._broken or "error" in chunk
-        self.usage = self._wire.usage(chunk) or self.usage
-        for name in _KEPT:
-            if chunk.get(name) is not None:
-                self._answer[name] = chunk[name]
-        choices = chunk.get("choices")
-        try:
-            for choice in choices if isinstance(choices, list) else ():
-                self._add(choice)
-        except (TypeError, KeyError, AttributeError, RecursionError):
-            # Of another shape than is known here: it is passed on, and not kept.
-            self._broken = True
-        return self._call.wants_usage or choices != [] or not chunk.get("usage")
-
-    def payload(self) -> bytes | None:
-        if self._broken or not self.ended:
-            return None
-        choices = [self._choices[index] for index in sorted(self._choices)]
-        return self._wire.payload({**self._answer, "choices": choices})
+class _ChatRecorder(openai.ChoiceRecorder):
+    kept = _KEPT
 
     def _add(self, choice: Any) -> None:
         if not isinstance(choice, dict) or not isinstance(choice.get("delta", {}), dict):

@@ -7,8 +7,8 @@ from typing import Any
 
 from dispatch_core.types import Usage
 from dispatch_gateway.errors import ApiError, need
-from dispatch_gateway.sse import event
-from dispatch_gateway.wire import Call, dumped, tokens
+from dispatch_gateway.sse import Event, event
+from dispatch_gateway.wire import Call, Wire, dumped, tokens
 
 DONE = event(b"[DONE]")
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -59,3 +59,48 @@ def usage_of(answer: Any) -> Usage | None:
 def error(error: ApiError) -> bytes:
     said = {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
     return dumped({"error": said})
+
+
+class ChoiceRecorder:
+    """Puts the pieces of every choice of a stream together. ``kept`` are the fields of an answer beside them."""
+
+    kept: tuple[str, ...] = ("model",)
+
+    def __init__(self, wire: Wire, call: Call) -> None:
+        self._wire = wire
+        self._call = call
+        self._answer: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._broken = False
+        self.ended = False
+        self.usage: Usage | None = None
+
+    def take(self, event: Event) -> bool:
+        if event.data == b"[DONE]":
+            self.ended = True
+            return True
+        chunk = event.json()
+        if not isinstance(chunk, dict):
+            # A comment that keeps the connection alive, most likely.
+            self._broken = self._broken or bool(event.data)
+            return True
+        self._broken = self._broken or "error" in chunk
+        self.usage = self._wire.usage(chunk) or self.usage
+        self._answer |= {name: chunk[name] for name in self.kept if chunk.get(name) is not None}
+        choices = chunk.get("choices")
+        try:
+            for choice in choices if isinstance(choices, list) else ():
+                self._add(choice)
+        except (TypeError, KeyError, AttributeError, RecursionError):
+            # Of another shape than is known here: it is passed on, and not kept.
+            self._broken = True
+        return self._call.wants_usage or choices != [] or not chunk.get("usage")
+
+    def payload(self) -> bytes | None:
+        if self._broken or not self.ended:
+            return None
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        return self._wire.payload({**self._answer, "choices": choices})
+
+    def _add(self, choice: Any) -> None:
+        raise NotImplementedError

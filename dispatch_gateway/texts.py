@@ -12,7 +12,7 @@ from dispatch_core.types import Usage
 from dispatch_gateway import openai
 from dispatch_gateway.errors import ApiError, need
 from dispatch_gateway.openai import DONE, NO_USAGE
-from dispatch_gateway.sse import Event, event
+from dispatch_gateway.sse import event
 from dispatch_gateway.turns import all_text
 from dispatch_gateway.wire import (
     Call,
@@ -90,39 +90,7 @@ class CompletionWire:
         return openai.error(error)
 
 
-class _CompletionRecorder:
-    def __init__(self, wire: CompletionWire, call: Call) -> None:
-        self._wire = wire
-        self._call = call
-        self._model: Any = None
-        self._choices: dict[int, dict[str, Any]] = {}
-        self._broken = False
-        self.ended = False
-        self.usage: Usage | None = None
-
-    def take(self, event: Event) -> bool:
-        if event.data == b"[DONE]":
-            self.ended = True
-            return True
-        chunk = event.json()
-        if not isinstance(chunk, dict):
-            self._broken = self._broken or bool(event.data)
-            return True
-        self._broken = self._broken or "error" in chunk
-        self.usage = self._wire.usage(chunk) or self.usage
-        self._model = chunk.get("model") or self._model
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            self._add(choice)
-        return self._call.wants_usage or choices != [] or not chunk.get("usage")
-
-    def payload(self) -> bytes | None:
-        if self._broken or not self.ended:
-            return None
-        return self._wire.payload(
-            {"model": self._model, "choices": [self._choices[index] for index in sorted(self._choices)]}
-        )
-
+class _CompletionRecorder(openai.ChoiceRecorder):
     def _add(self, choice: Any) -> None:
         if not isinstance(choice, dict) or not isinstance(choice.get("text"), str) or choice.get("logprobs"):
             # The pieces of log probabilities have offsets that nobody here puts together.

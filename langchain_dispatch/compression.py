@@ -62,6 +62,7 @@ class ShorteningRateLimiter(TokenRateLimiter):
     """A limiter for one call of a model: it reserves what the shortened messages need."""
 
     def __init__(self, limiter: TokenRateLimiter, careful: Careful) -> None:
+        # All that the limiter of the model holds, and not a second one with a quota and a line of its own.
         self.__dict__.update(limiter.__dict__)
         self._careful = careful
 

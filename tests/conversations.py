@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dispatch_core import Message, Part
+from typing import Any
+
+from dispatch_core import Extractive, HashingEmbedder, Message, Part
 
 LLAMAINDEX = (
     "Context information is below.\n---------------------\n{context}\n---------------------\n"
@@ -42,3 +44,21 @@ def tool(text: str, answers: str) -> Message:
 def context_of(message: Message) -> str:
     """What stands in the frame of LlamaIndex."""
     return message.text.split("---------------------")[1].strip()
+
+
+class Counting(Extractive):
+    """Counts how often it is asked, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(HashingEmbedder())
+        self.asked = 0
+        self.error = error
+
+    def compress(self, messages: Any, budget: int | None = None) -> Any:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return super().compress(messages, budget)
+
+    async def acompress(self, messages: Any, budget: int | None = None) -> Any:
+        return self.compress(messages, budget)

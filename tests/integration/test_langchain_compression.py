@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conversations import ASKED, DOORS
+from conversations import ASKED, DOORS, Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
@@ -190,24 +190,6 @@ async def test_both_forms_leave_the_same() -> None:
 def test_a_message_with_next_to_nothing_in_it_stays(content: Any) -> None:
     before = [HumanMessage(content)]
     assert run(shortened(Extractive(HashingEmbedder()), before)) == before
-
-
-class Counting(Extractive):
-    """Counts how often it is asked, or fails."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(HashingEmbedder())
-        self.asked = 0
-        self.error = error
-
-    def compress(self, messages: Any, budget: int | None = None) -> Any:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return super().compress(messages, budget)
-
-    async def acompress(self, messages: Any, budget: int | None = None) -> Any:
-        return self.compress(messages, budget)
 
 
 PROMPT = [SystemMessage(f"<context>{DOORS}</context>"), HumanMessage("What is the door painted?")]

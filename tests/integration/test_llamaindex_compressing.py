@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from conversations import ASKED, DOORS
+from conversations import ASKED, DOORS, Counting
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llamaindex_models import close_clients, openai_at
@@ -16,7 +16,6 @@ from llamaindex_models import close_clients, openai_at
 from dispatch_core import (
     ConfigError,
     EmbeddingError,
-    Extractive,
     HashingEmbedder,
     MemoryStore,
     SemanticCache,
@@ -29,24 +28,6 @@ from llamaindex_dispatch import DispatchLLM
 
 PROMPT = f"<context>{DOORS}</context>\n{ASKED}"
 Ask = Callable[[Any], Awaitable[Any]]
-
-
-class Counting(Extractive):
-    """Counts how often it is asked, or fails."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(HashingEmbedder())
-        self.asked = 0
-        self.error = error
-
-    def compress(self, messages: Any, budget: int | None = None) -> Any:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return super().compress(messages, budget)
-
-    async def acompress(self, messages: Any, budget: int | None = None) -> Any:
-        return self.compress(messages, budget)
 
 
 @pytest.fixture
