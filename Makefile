@@ -51,6 +51,7 @@ bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then ben
 	$(MAKE) bench-speed
 
 load-test: $(VENV)/.loadtest  ## bare and dispatched programs at the article's demand, in real time (25 min; ARGS=--quick: 3)
+	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.load_test $(ARGS)
 
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches

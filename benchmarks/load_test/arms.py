@@ -114,19 +114,14 @@ def full(target: Target) -> Iterator[Ask]:
 
 @contextmanager
 def _dispatched(target: Target, share: float | None = None) -> Iterator[Ask]:
-    from dispatch_core import Extractive, MemoEmbedder, SentenceTransformerEmbedder
+    from dispatch_core import Extractive, MemoEmbedder, default_embedder
     from langchain_dispatch import SemanticCache, dispatch
 
-    encoder = SentenceTransformerEmbedder()
-    encoder.load()
-    encoder.embed(["warm up"])
-    cache = SemanticCache(embedder=encoder)
-    compressor = None
-    if share is not None:
-        # What the shop has to say is embedded once, as for retrieval, not with every question.
-        memo = MemoEmbedder(encoder)
-        memo.embed(sentences())
-        compressor = Extractive(memo, share=share)
+    # One memo for both: a question is embedded once, and what the shop has to say too, as for retrieval.
+    embedder = MemoEmbedder(default_embedder())
+    embedder.embed(["warm up"] if share is None else sentences())
+    cache = SemanticCache(embedder=embedder)
+    compressor = None if share is None else Extractive(embedder, share=share)
     try:
         yield _asker(dispatch(_model(target.url, retries=0), cache=cache, compressor=compressor, **_limited(target)))
     finally:

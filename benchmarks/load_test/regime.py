@@ -58,9 +58,9 @@ ARTICLE = Regime(
 )
 QUICK = Regime(
     name="quick",
-    quota=Quota(rpm=4000, tpm=920_000, window=5.0),
+    quota=Quota(rpm=3000, tpm=690_000, window=5.0),
     latency=0.2,
-    rate=20.0,
-    arrivals=240,
-    think=4.8,
+    rate=15.0,
+    arrivals=200,
+    think=6.5,
 )
