@@ -15,10 +15,10 @@ from dispatch_core.spans import Spans
 from dispatch_core.stores import store_from_url
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
+from dispatch_gateway.ask import Services
 from dispatch_gateway.caches import Caches
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.errors import ApiError
-from dispatch_gateway.exchange import Services
 from dispatch_gateway.meters import Meters
 from dispatch_gateway.tenants import Door, Tenant
 from dispatch_gateway.upstream import Upstreams
