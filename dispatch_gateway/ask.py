@@ -11,6 +11,7 @@ from dispatch_core.spans import Spans
 from dispatch_core.types import Match, Query
 from dispatch_gateway.admission import Account, Admission, Admissions, Deployment, Fare
 from dispatch_gateway.caches import Caches
+from dispatch_gateway.compression import Shortener
 from dispatch_gateway.config import Settings
 from dispatch_gateway.control import Control
 from dispatch_gateway.meters import Meters, Outcome
@@ -35,7 +36,8 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request, understood. Of the caller's ``headers``, those ``asked`` go along."""
+    """A request, understood. Of the caller's ``headers``, those ``asked`` go along; the ``shortener`` is that of
+    the model, whether he wants it or not."""
 
     wire: Wire
     call: Call
@@ -45,6 +47,7 @@ class Ask:
     pool: Sequence[Deployment]
     asked: Mapping[str, str]
     headers: Mapping[str, str]
+    shortener: Shortener | None = None
 
     def query(self) -> Query | None:
         """What the cache is asked; None for a call that goes past it."""
@@ -54,6 +57,9 @@ class Ask:
         facts = {"model": call.model, "headers": self.asked, "asked": call.facts}
         if tenant.credential is not None and any(one.settings.api_key is None for one in self.pool):
             facts["credential"] = tenant.account
+        if control.whole and self.shortener is not None:
+            # No answer to a shortened prompt will do.
+            facts["whole"] = True
         return Query(
             call.text,
             scope_digest(facts),
@@ -84,7 +90,8 @@ class Ask:
 @dataclass(slots=True)
 class Course:
     """What became of an ask. ``upstream`` and ``queued`` are the seconds that it spent elsewhere, ``outcome`` what it
-    came to; ``why`` is RFC 9211's reason for going to the upstream."""
+    came to; ``why`` is RFC 9211's reason for going to the upstream; ``prompt`` are the tokens of one that was
+    shortened, before and after."""
 
     outcome: Outcome = "rejected"
     deployment: str = ""
@@ -92,6 +99,12 @@ class Course:
     queued: float = 0.0
     why: str = "miss"
     detail: str = ""
+    prompt: tuple[int, int] | None = None
+
+    @property
+    def left_out(self) -> int:
+        """Tokens that a shorter prompt spares, as far as they can be estimated."""
+        return 0 if self.prompt is None else self.prompt[0] - self.prompt[1]
 
 
 def admission_of(ticket: Ticket) -> Admission:

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from dispatch_core import Ticket
+from dispatch_core._flow import Flow, arun
 from dispatch_core.spans import Call as CallSpan
 from dispatch_core.types import Match, Query
 from dispatch_gateway import signals
+from dispatch_gateway.admission import Fare
 from dispatch_gateway.ask import Ask, Course, Services, admission_of
 from dispatch_gateway.errors import NO_RETRY, ApiError
 from dispatch_gateway.forward import Forward
@@ -24,6 +26,7 @@ class Exchange:
         self._ask = ask
         self._out = out
         self._course = course
+        self._shortens = ask.shortener is not None and not ask.control.whole
         self._dispatcher = services.caches.variant(ask.control.threshold, ask.control.ttl)
 
     async def run(self) -> None:
@@ -55,7 +58,7 @@ class Exchange:
             return await self._only_cached(query)
         if control.no_cache:
             return await self._anew(query, "request")
-        fare = ask.fare(self._services.admissions)
+        fare = self._priced if self._shortens else ask.fare(self._services.admissions)
         found = await dispatcher.abegin(query, fare, timeout=self._patience, alone=control.no_store)
         if isinstance(found, Match):
             if self._too_old(found):
@@ -93,10 +96,28 @@ class Exchange:
 
     async def _reserved(self, ticket: Ticket) -> Ticket:
         admissions = self._services.admissions
-        reservation = await admissions.aacquire(self._ask.fare(admissions), timeout=self._patience)
+        fare = await arun(self._priced()) if self._shortens else self._ask.fare(admissions)
+        reservation = await admissions.aacquire(fare, timeout=self._patience)
         ticket = replace(ticket, reservation=reservation)
         self._admitted(ticket)
         return ticket
+
+    def _priced(self) -> Flow[Fare]:
+        """Make the prompt shorter, once; what is left of it is what is reserved and sent."""
+        ask, services = self._ask, self._services
+        whole = ask.fare(services.admissions)
+        if ask.shortener is None or not self._shortens:
+            return whole
+        self._shortens = False
+        begun = time.monotonic()
+        call = yield from ask.shortener.shortened(ask.wire, ask.call)
+        services.meters.shortened(time.monotonic() - begun)
+        shorter = replace(ask, call=call)
+        fare = shorter.fare(services.admissions)
+        if fare.input_tokens >= whole.input_tokens:
+            return whole
+        self._ask, self._course.prompt = shorter, (whole.input_tokens, fare.input_tokens)
+        return fare
 
     def _admitted(self, ticket: Ticket) -> None:
         admission, meters = admission_of(ticket), self._services.meters
@@ -126,6 +147,8 @@ class Exchange:
             return nullcontext()
         wire, call = ask.wire, ask.call
         facts = {"provider": wire.provider, "max_tokens": call.max_tokens, "queued": self._course.queued}
+        if self._course.prompt is not None:
+            facts["left_out"] = self._course.left_out
         return spans.call(wire.operation, call.model, ask.headers, **facts)
 
     def _waste(self, ticket: Ticket) -> None:

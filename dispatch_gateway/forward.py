@@ -134,6 +134,7 @@ class Forward:
         self._course.outcome = "rejected"
         self._services.meters.ended("rejected")
         headers = {**JSON, **PRIVATE, **told_headers(failure.headers), **signals.forwarded(self._course.why)}
+        headers |= signals.shortened(self._course.prompt)
         if failure.status == 429:
             headers |= signals.busy(admission.deployment.limiters, retry_after(failure.headers) or _A_MOMENT)
         body = failure.body
@@ -159,6 +160,7 @@ class Forward:
             **PRIVATE,
             **told_headers(answer.headers),
             **signals.forwarded(course.why, stored=stored, detail=course.detail, id=miss.id if miss else ""),
+            **signals.shortened(course.prompt),
         }
         await self._out.whole(answer.status, headers, body)
 
@@ -167,6 +169,7 @@ class Forward:
         recorder, splitter, course = self._ask.wire.recorder(self._ask.call), Splitter(), self._course
         headers = {**EVENTS, **PRIVATE, **told_headers(answer.headers)}
         headers |= {"x-accel-buffering": "no", **signals.forwarded(course.why, detail=course.detail)}
+        headers |= signals.shortened(course.prompt)
         await self._out.start(200, headers)
         first: float | None = None
         finished = False
@@ -193,6 +196,8 @@ class Forward:
         admission_of(self._ticket).settle(usage, plain(answer.headers), first_token=first)
         if usage is not None:
             self._services.meters.spent("provider", usage.total)
+        if self._course.prompt is not None:
+            self._services.meters.spent("compressed", self._course.left_out)
         if self._span is not None:
             self._span.used(usage)
             self._span.note(deployment=self._course.deployment, server=answer.url.host)

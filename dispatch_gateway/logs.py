@@ -40,6 +40,7 @@ def log_request(
             "deployment": course.deployment or None,
             "upstream_seconds": round(course.upstream, 4) or None,
             "queue_seconds": round(course.queued, 4) or None,
+            "compressed_tokens": course.left_out or None,
         }
     log.info("request", extra={"facts": {name: value for name, value in facts.items() if value is not None}})
 

@@ -11,7 +11,8 @@ from dispatch_core.types import Usage
 
 Outcome = Literal["exact_hit", "semantic_hit", "collapsed", "miss", "bypass", "rejected"]
 OUTCOMES: tuple[Outcome, ...] = ("exact_hit", "semantic_hit", "collapsed", "miss", "bypass", "rejected")
-BASES = ("provider", "saved", "reserved", "wasted")
+Basis = Literal["provider", "saved", "reserved", "wasted", "compressed"]
+BASES: tuple[Basis, ...] = ("provider", "saved", "reserved", "wasted", "compressed")
 OF_KIND: dict[str, Outcome] = {"exact": "exact_hit", "semantic": "semantic_hit", "flight": "collapsed"}
 
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
@@ -43,6 +44,12 @@ class Meters:
             buckets=_SHORT,
             registry=registry,
         )
+        self._shortenings = Histogram(
+            "dispatch_compression_seconds",
+            "Time to make prompts shorter, waits for a thread included.",
+            buckets=_SHORT,
+            registry=registry,
+        )
         self._refusals = Counter(
             "dispatch_upstream_429", "Refusals of upstreams for their rate.", ["deployment"], registry=registry
         )
@@ -60,7 +67,7 @@ class Meters:
         self.counts[outcome] += 1
         self._outcomes[outcome].inc()
 
-    def spent(self, basis: Literal["provider", "saved", "reserved", "wasted"], tokens: int) -> None:
+    def spent(self, basis: Basis, tokens: int) -> None:
         self.amounts[basis] += tokens
         self._tokens[basis].inc(tokens)
 
@@ -73,6 +80,9 @@ class Meters:
 
     def waited(self, seconds: float) -> None:
         self._waits.observe(seconds)
+
+    def shortened(self, seconds: float) -> None:
+        self._shortenings.observe(seconds)
 
     def overhead(self, seconds: float) -> None:
         self._overheads.observe(max(0.0, seconds))
