@@ -23,14 +23,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 class Meters:
     """The metrics of one gateway, in a registry of their own. ``utilization`` gives (owner, limit, ratio) rows when
-    somebody looks, ``failing`` whether the cache is paused."""
+    somebody looks, ``failing`` whether the cache is paused, ``unshortened`` whether a compressor is."""
 
     def __init__(
-        self, utilization: Callable[[], Iterable[tuple[str, str, float]]], failing: Callable[[], bool]
+        self,
+        utilization: Callable[[], Iterable[tuple[str, str, float]]],
+        failing: Callable[[], bool],
+        unshortened: Callable[[], bool],
     ) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self._utilization, self._failing = utilization, failing
+        self._utilization, self._failing, self._unshortened = utilization, failing, unshortened
         requests = Counter("dispatch_requests", "Requests by outcome.", ["outcome"], registry=registry)
         tokens = Counter("dispatch_tokens", "Tokens, by what came of them.", ["basis"], registry=registry)
         self._outcomes = {name: requests.labels(name) for name in OUTCOMES}
@@ -58,6 +61,9 @@ class Meters:
         )
         self._breaker = Gauge(
             "dispatch_store_breaker_state", "1 while the cache is paused, 0 while it works.", registry=registry
+        )
+        self._compression = Gauge(
+            "dispatch_compression_breaker_state", "1 while a compressor is paused, else 0.", registry=registry
         )
         self.counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.amounts: dict[str, int] = dict.fromkeys(BASES, 0)
@@ -97,4 +103,5 @@ class Meters:
         for owner, limit, ratio in self._utilization():
             self._ratios.labels(owner, limit).set(ratio)
         self._breaker.set(self._failing())
+        self._compression.set(self._unshortened())
         return generate_latest(self.registry)

@@ -84,8 +84,8 @@ def _field(block: Any) -> str | None:
 def _calls(message: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The ids of the tool calls that a message makes."""
     listed = message.get("tool_calls")
-    made: list[Mapping[str, Any]] = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    made += [block for block in blocks if block.get("type") == "tool_use"]
+    made = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    made += (dict(block) for block in blocks if block.get("type") == "tool_use")
     older = message.get("function_call")
     named = [f"function {older.get('name')}"] if isinstance(older, dict) else []
     return tuple([str(one["id"]) for one in made if one.get("id")] + named)

@@ -57,7 +57,7 @@ class Service:
         # Only to ask whether it is there.
         self._shared = None if shared is None else store_from_url(shared)
         self.spans = Spans() if settings.tracing else None
-        self.meters = Meters(self.utilization, lambda: self.caches.failing)
+        self.meters = Meters(self.utilization, lambda: self.caches.failing, lambda: self.compression.paused)
 
     @property
     def services(self) -> Services:
