@@ -77,8 +77,9 @@ def _field(block: Any) -> str | None:
     """The name of a block's text."""
     if not isinstance(block, dict):
         return None
-    name = {"tool_result": "content"}.get(block.get("type", ""), "text" if block.get("type") in TEXTS else None)
-    return name if name is not None and isinstance(block.get(name), str) else None
+    kind = str(block.get("type"))
+    name = "text" if kind in TEXTS else "content" if kind == "tool_result" else ""
+    return name if isinstance(block.get(name), str) else None
 
 
 def _calls(message: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
