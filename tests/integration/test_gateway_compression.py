@@ -13,10 +13,14 @@ import pytest
 from conversations import ASKED, DOORS, LLAMAINDEX
 from fakes import CountingEmbedder
 from gateways import Client, Gateway, deployment, eventually, to
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from upstreams import Upstream, answers, refuses
 
 from dispatch_core import EmbeddingError, HashingEmbedder
 from dispatch_core.__main__ import main
+from dispatch_core.spans import Spans
 from dispatch_core.types import Matrix
 
 ANSWER = "Its main door is painted teal."
@@ -309,3 +313,17 @@ async def test_the_status_and_top_tell_what_was_left_out(
             text = await response.text()
         assert f'dispatch_tokens_total{{basis="compressed"}} {left_out}.0' in text
         assert "dispatch_compression_seconds_count 1.0" in text
+
+
+async def test_the_span_of_the_call_says_what_was_left_out(upstream: Upstream) -> None:
+    kept = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(kept))
+    async with opened(upstream, HALF) as (client, gateway):
+        gateway.service.spans = Spans(traces)
+        for compression in ("on", "off"):
+            await client.ask(BODY, x_dispatch_compression=compression)
+        await eventually(lambda: len(kept.get_finished_spans()) == 2)
+        told = [(span.attributes or {}).get("dispatch.compression.saved_tokens") for span in kept.get_finished_spans()]
+        assert told == [gateway.service.meters.amounts["compressed"], None]
+    traces.shutdown()
