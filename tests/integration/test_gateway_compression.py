@@ -324,6 +324,7 @@ async def test_the_span_of_the_call_says_what_was_left_out(upstream: Upstream) -
         for compression in ("on", "off"):
             await client.ask(BODY, x_dispatch_compression=compression)
         await eventually(lambda: len(kept.get_finished_spans()) == 2)
-        told = [(span.attributes or {}).get("dispatch.compression.saved_tokens") for span in kept.get_finished_spans()]
+        spans = [span.attributes or {} for span in kept.get_finished_spans()]
+        told = [attributes.get("dispatch.compression.saved_tokens") for attributes in spans]
         assert told == [gateway.service.meters.amounts["compressed"], None]
     traces.shutdown()
