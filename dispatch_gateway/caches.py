@@ -39,11 +39,11 @@ class Caches:
         self.plain = self._made(settings.threshold, settings.ttl)
 
     @classmethod
-    def of(cls, settings: config.Cache, limiter: Limiter) -> Caches:
+    def of(cls, settings: config.Cache, limiter: Limiter, embedder: Embedder | None) -> Caches:
         """Raises `ConfigError` and `MissingExtra`; no server is contacted yet."""
         if not settings.enabled:
             return cls(settings, limiter, embedder=None, store=None)
-        return cls(settings, limiter, embedder=embedder_of(settings.embedder), store=store_from_url(settings.url))
+        return cls(settings, limiter, embedder=embedder, store=store_from_url(settings.url))
 
     def variant(self, threshold: float | None, ttl: float | None) -> Dispatcher:
         """The dispatcher for these wishes, as far as they are stricter than the settings."""
@@ -67,7 +67,7 @@ class Caches:
     @property
     def failing(self) -> bool:
         """The cache is paused: its breaker is open."""
-        return any(one._failing._breaker.is_open for one in (self.plain, *self._variants.values()))
+        return any(one.paused for one in (self.plain, *self._variants.values()))
 
     async def warm(self) -> None:
         """Do once what is slow the first time, before anybody waits for it."""
@@ -91,9 +91,11 @@ class Caches:
         return Dispatcher(cache, self._limiter, lease=self.settings.lease if cache is not None else None)
 
 
-def embedder_of(name: str) -> Embedder | None:
-    """The embedder of a name, loaded; None for exact matches only. Raises what `default_embedder` raises."""
-    if name == "none":
+def embedder_of(settings: config.Settings) -> Embedder | None:
+    """The embedder of a gateway, loaded; None for exact matches only. Raises what `default_embedder` raises."""
+    name = settings.cache.embedder
+    needed = settings.cache.enabled or any(one is not None and one.embeds for one in settings.compression.values())
+    if name == "none" or not needed:
         return None
     try:
         embedder = default_embedder(None if name == "auto" else name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dispatch_core.messages import Message
 from dispatch_core.types import Usage
-from dispatch_gateway import openai
+from dispatch_gateway import openai, prompts
 from dispatch_gateway.errors import ApiError, need
 from dispatch_gateway.openai import DONE, NO_USAGE
 from dispatch_gateway.sse import event
@@ -16,6 +17,7 @@ from dispatch_gateway.turns import Unstable, all_text, text_of, turns_of
 from dispatch_gateway.wire import (
     Call,
     Recorder,
+    changed,
     dumped,
     flag,
     loaded,
@@ -57,14 +59,13 @@ class ChatWire:
             past = next((name for name in _WORLDLY if body.get(name) is not None), None)
         except Unstable as unstable:
             text, turns, semantic, past = "", [], False, str(unstable)
-        priced = [all_text(messages), *(json.dumps(body[name]) for name in ("tools", "functions") if body.get(name))]
         return Call(
             body=body,
             raw=raw,
             model=model,
             text=text,
             facts={"wire": self.name, "turns": turns, "options": openai.options(body, "messages")},
-            prompt="\n".join(priced),
+            prompt=_charged(body),
             semantic=semantic and not any(body.get(name) for name in _EXACT),
             past=past,
             max_tokens=most_tokens(body, "max_completion_tokens", "max_tokens"),
@@ -74,6 +75,13 @@ class ChatWire:
 
     def sent(self, call: Call, model: str, *, stream_usage: bool) -> bytes:
         return openai.sent(call, model, stream_usage=stream_usage)
+
+    def messages(self, call: Call) -> tuple[Message, ...]:
+        return prompts.to_core(call.body["messages"])
+
+    def shortened(self, call: Call, messages: Sequence[Message]) -> Call:
+        body = {**call.body, "messages": prompts.from_core(messages)}
+        return changed(call, body, _charged(body))
 
     def usage(self, answer: Any) -> Usage | None:
         return openai.usage_of(answer)
@@ -156,6 +164,11 @@ def _merged_calls(known: list[dict[str, Any]], deltas: list[Any]) -> list[dict[s
             call = calls.setdefault(index if isinstance(index, int) else len(calls), {})
             _merge(call, {name: value for name, value in delta.items() if name != "index"})
     return [calls[index] for index in sorted(calls)]
+
+
+def _charged(body: Mapping[str, Any]) -> str:
+    declared = (json.dumps(body[name]) for name in ("tools", "functions") if body.get(name))
+    return "\n".join([all_text(body["messages"]), *declared])
 
 
 def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:

@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from dispatch_core.errors import ConfigError, MissingExtra
+from dispatch_gateway.shortening import Shortening
+from dispatch_gateway.strict import Positive, Strict
 
 ANY_MODEL = "*"
 _OPENAI = "https://api.openai.com/v1"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _SHORTEST_KEY = 16
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _http(url: str) -> str:
@@ -39,10 +37,12 @@ def _or_none(text: str | None) -> str | None:
     return text or None
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+def _off(given: object) -> object:
+    """YAML's ``off`` is a boolean."""
+    return None if given is False else given
 
 
-class Listen(_Strict):
+class Listen(Strict):
     """Where to listen. Without keys only a loopback address will do."""
 
     host: str = "127.0.0.1"
@@ -56,7 +56,7 @@ class Listen(_Strict):
             return False
 
 
-class Cache(_Strict):
+class Cache(Strict):
     """``url`` is a store of the core; ``embedder`` a model's name, "auto" (the local default, if its packages are
     installed) or "none" (exact matches only); ``ttl``, ``stale`` and ``lease`` are in seconds: for ``stale`` of them
     after its ``ttl`` an answer is served while one caller asks anew, or when the upstream fails."""
@@ -77,7 +77,7 @@ class Cache(_Strict):
         return self
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """Those of `dispatch_core.TokenLimiter`, any subset: per minute, per day, at once."""
 
     rpm: Positive | None = None
@@ -100,14 +100,14 @@ class Limits(_Strict):
 _DIMENSIONS = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency")
 
 
-class Prices(_Strict):
+class Prices(Strict):
     """For a million tokens, in one currency for all."""
 
     input: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     output: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-class Deployment(_Strict):
+class Deployment(Strict):
     """One place that serves a model. ``model`` is its name there, if it is another. Without an ``api_key`` the
     caller's own goes along. Deployments with one ``name`` share one quota, whatever models they serve."""
 
@@ -121,7 +121,7 @@ class Deployment(_Strict):
     stream_usage: bool = True
 
 
-class Key(_Strict):
+class Key(Strict):
     """A virtual key: its ``hash`` (``dispatcher serve --new-key`` makes both), or the ``key`` itself from the
     environment. A lower ``priority`` goes first; ``budget_per_day`` is in the currency of the prices."""
 
@@ -150,14 +150,14 @@ class Key(_Strict):
         return self.hash or hash_of("" if self.key is None else self.key.get_secret_value())
 
 
-class Quota(_Strict):
+class Quota(Strict):
     """With ``redis`` all replicas share the limits; ``replicas`` is how many there are, for the time it is away."""
 
     redis: Annotated[str | None, AfterValidator(_or_none)] = None
     replicas: int = Field(default=4, ge=1)
 
 
-class Timeouts(_Strict):
+class Timeouts(Strict):
     """In seconds: to ``connect``, for the ``queue`` in front of a quota, of silence while an upstream answers
     (``read``), for a request as a ``total``, to ``drain`` at the end."""
 
@@ -168,17 +168,19 @@ class Timeouts(_Strict):
     drain: Positive = 30.0
 
 
-class Settings(_Strict):
-    """All of it. ``models`` maps the names that callers use to deployments; "*" stands for all others. ``retries`` is
-    how often a refused call waits for another turn. ``auth`` "auto" asks for a key unless there is none and only this
-    machine can connect. ``max_body`` is in bytes. ``tracing`` makes spans for the OpenTelemetry provider of the
-    process (start it under ``opentelemetry-instrument``)."""
+class Settings(Strict):
+    """All of it. ``models`` maps the names that callers use to deployments, ``compression`` to what makes their
+    prompts shorter; "*" stands for all others. ``retries`` is how often a refused call waits for another turn.
+    ``auth`` "auto" asks for a key unless there is none and only this machine can connect. ``max_body`` is in
+    bytes. ``tracing`` makes spans for the OpenTelemetry provider of the process (start it under
+    ``opentelemetry-instrument``)."""
 
     listen: Listen = Listen()
     auth: Literal["auto", "required", "none"] = "auto"
     cache: Cache = Cache()
     quota: Quota = Quota()
     models: Mapping[str, tuple[Deployment, ...]] = Field(default_factory=lambda: {ANY_MODEL: (Deployment(),)})
+    compression: Mapping[str, Annotated[Shortening | None, BeforeValidator(_off)]] = Field(default_factory=dict)
     keys: tuple[Key, ...] = ()
     timeouts: Timeouts = Timeouts()
     retries: int = Field(default=2, ge=0, le=10)
@@ -190,6 +192,9 @@ class Settings(_Strict):
         for name, deployments in self.models.items():
             if not deployments:
                 raise ValueError(f"models.{name}: at least one deployment")
+        for name in self.compression:
+            if name != ANY_MODEL and name not in self.models and ANY_MODEL not in self.models:
+                raise ValueError(f"compression.{name}: there is no such model")
         for what, values in (
             ("name", [key.name for key in self.keys]),
             ("secret", [key.digest for key in self.keys]),

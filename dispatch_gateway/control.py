@@ -16,7 +16,7 @@ _MOST_TAGS = 16
 @dataclass(frozen=True, slots=True)
 class Control:
     """``max_age`` and ``ttl`` are in seconds; ``namespace`` narrows the caller's own, ``threshold`` is at least the
-    cache's."""
+    cache's; the prompt is sent ``whole``, not shortened."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -26,6 +26,7 @@ class Control:
     namespace: str = ""
     threshold: float | None = None
     tags: tuple[str, ...] = ()
+    whole: bool = False
 
 
 DEFAULT = Control()
@@ -41,9 +42,14 @@ def control_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Control:
         value = headers.get(f"x-dispatch-{name}")
         if value is not None:
             control = _set(control, name, value, f"x-dispatch-{name}")
+    shorter = headers.get(_COMPRESSION)
+    if shorter is not None:
+        need(shorter.lower() in ("on", "off"), _COMPRESSION, "on or off")
+        control = replace(control, whole=shorter.lower() == "off")
     return control
 
 
+_COMPRESSION = "x-dispatch-compression"
 _SET_BY_HEADER = ("namespace", "threshold", "tags")
 
 

@@ -15,9 +15,11 @@ from dispatch_core.errors import LimitExceeded, RequestTooLarge
 from dispatch_core.limit import TokenLimiter
 from dispatch_gateway import signals
 from dispatch_gateway.admission import OutOfBudget
+from dispatch_gateway.ask import Ask, Course
 from dispatch_gateway.control import control_of
 from dispatch_gateway.errors import NO_RETRY, ApiError, Gone
-from dispatch_gateway.exchange import Ask, Exchange, failed_stream
+from dispatch_gateway.exchange import Exchange
+from dispatch_gateway.forward import failed_stream
 from dispatch_gateway.http import JSON, PRIVATE, Out, body_of, headers_of, while_connected
 from dispatch_gateway.logs import log_request
 from dispatch_gateway.service import Service
@@ -68,13 +70,14 @@ class Endpoint:
             call, control = wire.read(body, raw), control_of(headers, body)
             pool = service.pool(call.model, wire.provider, tenant)
             asked = asked_headers(headers)
-            ask = Ask(wire, call, control, tenant, service.account(tenant), pool, asked, headers)
-            done.exchange = Exchange(service.services, ask, out)
+            shortener = service.compression.of(call.model)
+            ask = Ask(wire, call, control, tenant, service.account(tenant), pool, asked, headers, shortener)
+            done.course = Course()
             done.model, done.limiters = call.model, (*ask.account.limiters, *pool[0].limiters)
-            await done.exchange.run()
+            await Exchange(service.services, ask, out, done.course).run()
 
     async def _refuse(self, out: Out, error: ApiError, done: _Done) -> None:
-        if done.exchange is None or done.exchange.outcome == "rejected":
+        if done.course is None or done.course.outcome == "rejected":
             self._service.meters.ended("rejected")
         with suppress(TimeoutError):
             # Of a caller who does not read, the connection is closed.
@@ -87,12 +90,12 @@ class Endpoint:
                     await out.whole(error.status, headers, self._wire.error(error))
 
     def _note(self, out: Out, done: _Done, seconds: float) -> None:
-        exchange = done.exchange
-        if exchange is not None and out.status:
-            self._service.meters.overhead(seconds - exchange.upstream - exchange.queued)
+        course = done.course
+        if course is not None and out.status:
+            self._service.meters.overhead(seconds - course.upstream - course.queued)
         log_request(
             self._wire.name,
-            exchange,
+            course,
             status=out.status,
             seconds=seconds,
             tenant=done.tenant,
@@ -104,10 +107,10 @@ class Endpoint:
 class _Done:
     """What is known of a request by the time it ends."""
 
-    __slots__ = ("exchange", "gone", "limiters", "model", "tenant")
+    __slots__ = ("course", "gone", "limiters", "model", "tenant")
 
     def __init__(self) -> None:
-        self.exchange: Exchange | None = None
+        self.course: Course | None = None
         self.tenant = Tenant()
         self.model = ""
         self.gone = False

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-from dispatch_gateway.exchange import Exchange
+from dispatch_gateway.ask import Course
 from dispatch_gateway.tenants import Tenant
 
 log = logging.getLogger("dispatch_gateway.requests")
@@ -15,7 +15,7 @@ log = logging.getLogger("dispatch_gateway.requests")
 
 def log_request(
     endpoint: str,
-    exchange: Exchange | None,
+    course: Course | None,
     *,
     status: int,
     seconds: float,
@@ -34,12 +34,13 @@ def log_request(
         "model": model or None,
         "gone": gone or None,
     }
-    if exchange is not None:
+    if course is not None:
         facts |= {
-            "outcome": exchange.outcome,
-            "deployment": exchange.deployment or None,
-            "upstream_seconds": round(exchange.upstream, 4) or None,
-            "queue_seconds": round(exchange.queued, 4) or None,
+            "outcome": course.outcome,
+            "deployment": course.deployment or None,
+            "upstream_seconds": round(course.upstream, 4) or None,
+            "queue_seconds": round(course.queued, 4) or None,
+            "compressed_tokens": course.left_out or None,
         }
     log.info("request", extra={"facts": {name: value for name, value in facts.items() if value is not None}})
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dispatch_core.messages import Message
 from dispatch_core.types import Usage
+from dispatch_gateway import prompts
 from dispatch_gateway.errors import ApiError, need
 from dispatch_gateway.sse import Event, event
 from dispatch_gateway.turns import Unstable, all_text, text_of, turns_of
 from dispatch_gateway.wire import (
     Call,
     Recorder,
+    changed,
     dumped,
     flag,
     loaded,
@@ -53,14 +56,13 @@ class MessagesWire:
             options = {name: _without_marks(value) for name, value in options.items()}
         except Unstable as unstable:
             text, turns, semantic, past = "", [], False, str(unstable)
-        tools = json.dumps(body["tools"]) if body.get("tools") else ""
         return Call(
             body=body,
             raw=raw,
             model=model_of(body),
             text=text,
             facts={"wire": self.name, "turns": turns, "options": options},
-            prompt="\n".join((all_text(body.get("system")), all_text(messages), tools)),
+            prompt=_charged(body),
             semantic=semantic and not any(body.get(name) for name in _EXACT),
             past=past,
             max_tokens=most_tokens(body, "max_tokens"),
@@ -72,6 +74,22 @@ class MessagesWire:
         if model == call.model and "cache" not in call.body:
             return call.raw
         return dumped({**{name: value for name, value in call.body.items() if name != "cache"}, "model": model})
+
+    def messages(self, call: Call) -> tuple[Message, ...]:
+        if b"cache_control" in call.raw:
+            # The provider's own prompt cache knows the prompt as it is, and is cheaper than a shorter one.
+            return ()
+        system = call.body.get("system")
+        above = [] if system is None else [{"role": "system", "content": system}]
+        return prompts.to_core([*above, *call.body["messages"]])
+
+    def shortened(self, call: Call, messages: Sequence[Message]) -> Call:
+        turns = prompts.from_core(messages)
+        body = dict(call.body)
+        if body.get("system") is not None:
+            body["system"] = turns.pop(0)["content"]
+        body["messages"] = turns
+        return changed(call, body, _charged(body))
 
     def usage(self, answer: Any) -> Usage | None:
         said = answer.get("usage") if isinstance(answer, dict) else None
@@ -187,6 +205,11 @@ class _MessagesRecorder:
     def _whole(self, index: int) -> dict[str, Any]:
         said = self._inputs.get(index)
         return {**self._blocks[index], "input": json.loads(said)} if said else self._blocks[index]
+
+
+def _charged(body: Mapping[str, Any]) -> str:
+    tools = json.dumps(body["tools"]) if body.get("tools") else ""
+    return "\n".join((all_text(body.get("system")), all_text(body["messages"]), tools))
 
 
 def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:

@@ -11,7 +11,8 @@ from dispatch_core.types import Usage
 
 Outcome = Literal["exact_hit", "semantic_hit", "collapsed", "miss", "bypass", "rejected"]
 OUTCOMES: tuple[Outcome, ...] = ("exact_hit", "semantic_hit", "collapsed", "miss", "bypass", "rejected")
-BASES = ("provider", "saved", "reserved", "wasted")
+Basis = Literal["provider", "saved", "reserved", "wasted", "compressed"]
+BASES: tuple[Basis, ...] = ("provider", "saved", "reserved", "wasted", "compressed")
 OF_KIND: dict[str, Outcome] = {"exact": "exact_hit", "semantic": "semantic_hit", "flight": "collapsed"}
 
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
@@ -22,14 +23,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 class Meters:
     """The metrics of one gateway, in a registry of their own. ``utilization`` gives (owner, limit, ratio) rows when
-    somebody looks, ``failing`` whether the cache is paused."""
+    somebody looks, ``failing`` whether the cache is paused, ``unshortened`` whether a compressor is."""
 
     def __init__(
-        self, utilization: Callable[[], Iterable[tuple[str, str, float]]], failing: Callable[[], bool]
+        self,
+        utilization: Callable[[], Iterable[tuple[str, str, float]]],
+        failing: Callable[[], bool],
+        unshortened: Callable[[], bool],
     ) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self._utilization, self._failing = utilization, failing
+        self._utilization, self._failing, self._unshortened = utilization, failing, unshortened
         requests = Counter("dispatch_requests", "Requests by outcome.", ["outcome"], registry=registry)
         tokens = Counter("dispatch_tokens", "Tokens, by what came of them.", ["basis"], registry=registry)
         self._outcomes = {name: requests.labels(name) for name in OUTCOMES}
@@ -43,6 +47,12 @@ class Meters:
             buckets=_SHORT,
             registry=registry,
         )
+        self._shortenings = Histogram(
+            "dispatch_compression_seconds",
+            "Time to make prompts shorter, waits for a thread included.",
+            buckets=_SHORT,
+            registry=registry,
+        )
         self._refusals = Counter(
             "dispatch_upstream_429", "Refusals of upstreams for their rate.", ["deployment"], registry=registry
         )
@@ -52,6 +62,9 @@ class Meters:
         self._breaker = Gauge(
             "dispatch_store_breaker_state", "1 while the cache is paused, 0 while it works.", registry=registry
         )
+        self._compression = Gauge(
+            "dispatch_compression_breaker_state", "1 while a compressor is paused, else 0.", registry=registry
+        )
         self.counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.amounts: dict[str, int] = dict.fromkeys(BASES, 0)
         self.refusals = 0
@@ -60,7 +73,7 @@ class Meters:
         self.counts[outcome] += 1
         self._outcomes[outcome].inc()
 
-    def spent(self, basis: Literal["provider", "saved", "reserved", "wasted"], tokens: int) -> None:
+    def spent(self, basis: Basis, tokens: int) -> None:
         self.amounts[basis] += tokens
         self._tokens[basis].inc(tokens)
 
@@ -73,6 +86,9 @@ class Meters:
 
     def waited(self, seconds: float) -> None:
         self._waits.observe(seconds)
+
+    def shortened(self, seconds: float) -> None:
+        self._shortenings.observe(seconds)
 
     def overhead(self, seconds: float) -> None:
         self._overheads.observe(max(0.0, seconds))
@@ -87,4 +103,5 @@ class Meters:
         for owner, limit, ratio in self._utilization():
             self._ratios.labels(owner, limit).set(ratio)
         self._breaker.set(self._failing())
+        self._compression.set(self._unshortened())
         return generate_latest(self.registry)

@@ -10,15 +10,16 @@ from typing import Any
 
 from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit import TokenLimiter
-from dispatch_core.ports import MeasuredStore
+from dispatch_core.ports import Embedder, MeasuredStore
 from dispatch_core.spans import Spans
 from dispatch_core.stores import store_from_url
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
-from dispatch_gateway.caches import Caches
+from dispatch_gateway.ask import Services
+from dispatch_gateway.caches import Caches, embedder_of
+from dispatch_gateway.compression import Compression
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.errors import ApiError
-from dispatch_gateway.exchange import Services
 from dispatch_gateway.meters import Meters
 from dispatch_gateway.tenants import Door, Tenant
 from dispatch_gateway.upstream import Upstreams
@@ -35,9 +36,10 @@ class _Made:
 
 
 class Service:
-    """Everything behind the endpoints. Raises `ConfigError` and `MissingExtra` for settings that cannot work."""
+    """Everything behind the endpoints. An ``embedder`` goes before the one that the settings name. Raises
+    `ConfigError` and `MissingExtra` for settings that cannot work."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, embedder: Embedder | None = None) -> None:
         self.settings = settings
         self.started = time.time()
         self.draining = False
@@ -48,12 +50,14 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         self._apply(settings)
-        self.caches = Caches.of(settings.cache, self.admissions)
+        embedder = embedder or embedder_of(settings)
+        self.caches = Caches.of(settings.cache, self.admissions, embedder)
+        self.compression = Compression(settings.compression, embedder)
         shared = settings.quota.redis
         # Only to ask whether it is there.
         self._shared = None if shared is None else store_from_url(shared)
         self.spans = Spans() if settings.tracing else None
-        self.meters = Meters(self.utilization, lambda: self.caches.failing)
+        self.meters = Meters(self.utilization, lambda: self.caches.failing, lambda: self.compression.paused)
 
     @property
     def services(self) -> Services:
@@ -64,7 +68,7 @@ class Service:
 
         Nobody knows the new limiters' past: for a minute, what is changed holds as it was, too.
         """
-        fixed = ("listen", "cache", "quota", "timeouts", "auth", "tracing")
+        fixed = ("listen", "cache", "quota", "timeouts", "auth", "tracing", "compression")
         kept = {name: getattr(self.settings, name) for name in fixed}
         changed = [name for name in fixed if getattr(settings, name) != kept[name]]
         before = self._limiters
@@ -114,6 +118,7 @@ class Service:
             "started": self.started,
             "state": "draining" if self.draining else "ok",
             "cache": "off" if store is None else "paused" if self.caches.failing else "ok",
+            "compression": "off" if not self.compression.enabled else "paused" if self.compression.paused else "ok",
             "semantic": self.caches.embedder is not None,
             "entries": None if memory is None else memory.entries,
             "outcomes": dict(meters.counts),
@@ -166,6 +171,7 @@ class Service:
         """Finish the writes and close all connections."""
         await self.upstreams.close()
         await self.caches.close()
+        self.compression.close()
         if self._shared is not None:
             await self._shared.aclose()
         for made in self._limiters.values():

@@ -38,6 +38,11 @@ def forwarded(why: str, *, stored: bool = False, detail: str = "", id: str = "")
     return {"cache-status": "; ".join(parts), **({"x-dispatch-cache-id": id} if id and stored else {})}
 
 
+def shortened(prompt: tuple[int, int] | None) -> dict[str, str]:
+    """The tokens of a prompt before and after it was made shorter, as an item with a parameter (RFC 9651)."""
+    return {} if prompt is None else {"x-dispatch-compressed": f"{prompt[0]};to={prompt[1]}"}
+
+
 def retry(seconds: float) -> dict[str, str]:
     """When to come back: whole seconds for all, milliseconds for those who can read them."""
     seconds = seconds if 0 <= seconds < math.inf else 1.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from dispatch_core import keys
+from dispatch_core.messages import Message
 from dispatch_core.types import Usage
 from dispatch_gateway import openai
 from dispatch_gateway.errors import ApiError, need
@@ -17,6 +18,7 @@ from dispatch_gateway.turns import all_text
 from dispatch_gateway.wire import (
     Call,
     Recorder,
+    changed,
     dumped,
     flag,
     loaded,
@@ -56,6 +58,15 @@ class CompletionWire:
 
     def sent(self, call: Call, model: str, *, stream_usage: bool) -> bytes:
         return openai.sent(call, model, stream_usage=stream_usage)
+
+    def messages(self, call: Call) -> tuple[Message, ...]:
+        prompt = call.body["prompt"]
+        # With its echo the prompt is a part of the answer.
+        return (Message.of("user", prompt),) if isinstance(prompt, str) and not call.body.get("echo") else ()
+
+    def shortened(self, call: Call, messages: Sequence[Message]) -> Call:
+        prompt = messages[0].text
+        return changed(call, {**call.body, "prompt": prompt}, prompt)
 
     def usage(self, answer: Any) -> Usage | None:
         return openai.usage_of(answer)
@@ -127,6 +138,12 @@ class EmbeddingWire:
 
     def sent(self, call: Call, model: str, *, stream_usage: bool) -> bytes:
         return openai.sent(call, model, stream_usage=False)
+
+    def messages(self, call: Call) -> tuple[Message, ...]:
+        return ()
+
+    def shortened(self, call: Call, messages: Sequence[Message]) -> Call:
+        return call
 
     def usage(self, answer: Any) -> Usage | None:
         return openai.usage_of(answer)

@@ -96,10 +96,11 @@ def shown(root: str, seen: Mapping[str, Any], rate: Rates) -> RenderableType:
 
     hits = sum(seen["outcomes"][name] for name in _HITS)
     looked = hits + seen["outcomes"]["miss"]
-    fine = seen["state"] == "ok" and seen["cache"] != "paused"
+    fine = seen["state"] == "ok" and "paused" not in (seen["cache"], seen["compression"])
     head = Text.assemble(
         (f" {root} ", "bold"),
         (f"{seen['state']}, cache {seen['cache']}", "green" if fine else "bold red"),
+        (", compression paused" if seen["compression"] == "paused" else "", "bold red"),
         f", up {seen['now'] - seen['started']:,.0f} s",
     )
     facts = {
@@ -111,6 +112,8 @@ def shown(root: str, seen: Mapping[str, Any], rate: Rates) -> RenderableType:
         "in the queue": f"{seen['waiting']:,}",
         "upstream 429s": f"{seen['refusals']:,}",
     }
+    if seen["compression"] != "off":
+        facts["left out of prompts"] = f"{seen['tokens']['compressed']:,}"
     cards = [Panel(value, title=name, width=26, border_style="dim") for name, value in facts.items()]
     return Group(head, Columns(cards), _outcomes(seen["outcomes"]), _limits(seen["limits"]))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 _OF_AN_ANSWER = frozenset({"refusal", "annotations", "function_call", "audio", "tool_calls", "content"})
 _NUMBERED = frozenset({"tool_call_id", "id", "tool_use_id"})
-_TEXTS = frozenset({"text", "input_text"})
+TEXTS = frozenset({"text", "input_text"})
 
 
 class Unstable(Exception):
@@ -33,7 +33,7 @@ def text_of(content: Any) -> str | None:
         return None
     texts = []
     for part in content:
-        text = part.get("text") if isinstance(part, dict) and part.get("type") in _TEXTS else None
+        text = part.get("text") if isinstance(part, dict) and str(part.get("type")) in TEXTS else None
         if not isinstance(text, str):
             return None
         texts.append(text)
@@ -47,7 +47,7 @@ def all_text(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(map(all_text, value))
     if isinstance(value, dict):
-        if value.get("type") in _PICTURES:
+        if str(value.get("type")) in _PICTURES:
             return _PICTURE
         return "\n".join(all_text(inner) for name, inner in value.items() if name not in ("role", "type", "id"))
     return ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from dispatch_core.messages import Message
 from dispatch_core.types import Usage
 from dispatch_gateway.errors import ApiError, need
 from dispatch_gateway.sse import Event
@@ -76,6 +77,14 @@ class Wire(Protocol):
         """The body for the upstream, where the model has this name."""
         ...
 
+    def messages(self, call: Call) -> tuple[Message, ...]:
+        """The prompt as a compressor sees it; nothing where it must stay as it is."""
+        ...
+
+    def shortened(self, call: Call, messages: Sequence[Message]) -> Call:
+        """The call with what a compressor left of its messages. It asks the cache for nothing any more."""
+        ...
+
     def usage(self, answer: Any) -> Usage | None: ...
 
     def payload(self, answer: Any) -> bytes | None:
@@ -107,6 +116,11 @@ def parsed(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ApiError(400, "The JSON body of your request must be an object.", code="invalid_json")
     return body
+
+
+def changed(call: Call, body: Mapping[str, Any], prompt: str) -> Call:
+    """A call with another body, and every text in it that is charged."""
+    return replace(call, body=body, raw=dumped(body), prompt=prompt)
 
 
 def loaded(payload: bytes, kind: str) -> dict[str, Any]:

@@ -20,9 +20,7 @@ import yaml
 
 from dispatch_core import HashingEmbedder
 from dispatch_core.ports import Embedder
-from dispatch_core.stores import store_from_url
 from dispatch_gateway import Settings
-from dispatch_gateway.caches import Caches
 from dispatch_gateway.server import Server
 from dispatch_gateway.service import Service
 
@@ -65,12 +63,7 @@ class Gateway:
     def _run(self) -> None:
         async def main() -> None:
             self.loop = asyncio.get_running_loop()
-            self.service = Service(self.settings)
-            cache = self.settings.cache
-            if cache.enabled:
-                self.service.caches = Caches(
-                    cache, self.service.admissions, embedder=self._embedder, store=store_from_url(cache.url)
-                )
+            self.service = Service(self.settings, embedder=self._embedder)
             self.server = Server(self.service, ready=self._ready.set_result)
             await self.server.serve()
 

@@ -104,6 +104,11 @@ class Dispatcher:
             store = None if cache is None else cache.stored_in
             self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
 
+    @property
+    def paused(self) -> bool:
+        """The cache failed too often and is left alone for a while: calls go on as misses."""
+        return self._failing.paused
+
     def begin(
         self,
         query: Query,

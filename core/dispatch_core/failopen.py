@@ -31,6 +31,11 @@ class FailOpen:
         self._breaker = Breaker()
         self._lock = threading.Lock()
 
+    @property
+    def paused(self) -> bool:
+        """The breaker is open: the part is left alone, but for one caller at a time who tries."""
+        return self._breaker.is_open
+
     def safely(self, flow: Flow[T], otherwise: U, *, always: bool = False) -> Flow[T | U]:
         """Run a flow of the part; its failure, or an open breaker, gives ``otherwise``."""
         enabled = self.enabled or always

@@ -35,6 +35,7 @@ NAMES: Mapping[str, str] = {
     "saved_tokens": "dispatch.cache.saved_tokens",
     "deployment": "dispatch.deployment",
     "queued": "dispatch.queue.seconds",
+    "left_out": "dispatch.compression.saved_tokens",
 }
 """The name of each attribute, by v1.36."""
 

@@ -299,6 +299,21 @@ async def test_settings_that_cannot_work_are_refused(form, make):
         make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tags: Extractive(HashingEmbedder(), share=0.7, tags=tags),
+        lambda tags: Lossless(roles=(), tags=tags),
+        lambda tags: LLMLinguaCompressor(Lingua(), share=0.7, tags=tags),
+    ],
+)
+async def test_tags_of_ones_own_show_every_compressor_its_context(form, make):
+    spaced = DOORS.replace("\n\n", "\n" * 20)
+    before = [user(f"<kb>{spaced}</kb> {ASKED}")]
+    assert (await compress(form, make(("context",)), before)).messages == tuple(before)
+    assert (await compress(form, make(("context", "kb")), before)).saved > 0
+
+
 async def test_frames_of_ones_own_go_beside_the_known(form):
     extractive = Extractive(HashingEmbedder(), frames=["Facts: {context}\nTask: {question}", *FRAMES])
     done = await compress(form, extractive, [user(f"Facts: {DOORS}\nTask: {ASKED}")], 50)

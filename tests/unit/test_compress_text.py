@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from conversations import DOORS, LLAMAINDEX
 
 from dispatch_core import ConfigError
 from dispatch_core.compress import FRAMES, Frame
-from dispatch_core.compress.frames import segments_of
+from dispatch_core.compress.frames import TAGS, segments_of, tags_of
 from dispatch_core.compress.lossless import tidied
 from dispatch_core.compress.repeats import without_repeats
 from dispatch_core.compress.sentences import sentences
@@ -156,6 +157,20 @@ def test_tags_show_context_and_nothing_else_does() -> None:
         ("text", "</context>: which?"),
     ]
     assert segments_of("A long text. " * 99, FRAMES) == [("text", "A long text. " * 99)]
+
+
+def test_tags_of_ones_own_have_their_names_to_the_letter() -> None:
+    text = "<kb src='a'>One.</kb> <kb-id>7</kb-id> <kb.x>Two.</kb.x> <context>Three.</context>"
+    held = [said for kind, said in segments_of(text, [], tags_of(["kb", "kb.x"])) if kind == "context"]
+    assert held == ["One.", "Two."]
+    assert [kind for kind, _ in segments_of(text, [], tags_of([*TAGS, "kb"]))].count("context") == 2
+    assert segments_of(text, [], tags_of([])) == [("text", text)]
+
+
+@pytest.mark.parametrize("tags", ["context", ["<context>"], ["a b"], [""], ["1st"], [7]])
+def test_what_is_no_name_is_no_tag(tags: Any) -> None:
+    with pytest.raises(ConfigError, match="tags are names"):
+        tags_of(tags)
 
 
 def test_a_template_of_ones_own_is_a_frame() -> None:

@@ -286,6 +286,7 @@ async def test_a_failing_store_is_left_alone_and_asked_again_later(dispatcher, s
     for _ in range(10):
         await dispatcher.begin(QUERY)
     assert store.asked == 3
+    assert dispatcher.target.paused
     clock.now = 0.99
     await dispatcher.begin(QUERY)
     assert store.asked == 3
@@ -296,6 +297,7 @@ async def test_a_failing_store_is_left_alone_and_asked_again_later(dispatcher, s
     store.error = None
     clock.now = 3.0
     await _answer(dispatcher)
+    assert not dispatcher.target.paused
     assert isinstance(await dispatcher.begin(QUERY), Match)
 
 

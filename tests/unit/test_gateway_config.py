@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,30 @@ def test_the_environment_fills_in_what_the_file_leaves_open(tmp_path: Path) -> N
         ({"listen": {"host": "0.0.0.0"}}, r"keys: needed to listen on 0\.0\.0\.0"),
         ({"auth": "required"}, "keys: auth is required"),
         ({"cache": {"stale": 5}}, "cache: stale answers need a ttl"),
+        ({"compression": {"*": {"steps": []}}}, r"compression\.\*\.steps: .*at least 1"),
+        ({"compression": {"*": {"steps": ["tidy"]}}}, r"compression\.\*\.steps\[0\]\.tidy: there is no such setting"),
+        ({"compression": {"*": {"steps": [{}]}}}, r"compression\.\*\.steps\[0\]: one of lossless, extractive"),
+        (
+            {"compression": {"m": {"steps": ["lossless", {"extractive": {"share": 2}}]}}},
+            r"compression\.m\.steps\[1\]\.extractive\.share: .*less than or equal to 1",
+        ),
+        ({"compression": {"*": {"steps": ["history"]}}}, r"compression\.\*: history needs tokens"),
+        (
+            {"compression": {"*": {"steps": ["lossless"], "frames": ["Use this: {context}", "{question}"]}}},
+            r"compression\.\*\.frames\[1\]: a frame has one field for the context",
+        ),
+        (
+            {"compression": {"*": {"steps": ["lossless"], "tags": ["<notes>"]}}},
+            r"compression\.\*\.tags\[0\]: tags are names",
+        ),
+        (
+            {"compression": {"*": {"steps": ["lossless"], "roles": ["robot"]}}},
+            r"compression\.\*\.roles\[0\]: .*'system', 'user'",
+        ),
+        (
+            {"compression": {"n": {"steps": ["lossless"]}}, "models": {"m": [{}]}},
+            r"compression\.n: there is no such model",
+        ),
         ("- a list", "expected names of settings"),
         ("a: [", "is no YAML"),
     ],
@@ -98,6 +123,27 @@ async def test_deployments_of_one_name_share_one_quota(tmp_path: Path) -> None:
     assert one.limiters[0] is other.limiters[0]
     with pytest.raises(ConfigError, match="share the name account"):
         Service(settings(20))
+
+
+async def test_steps_that_cannot_work_here_are_told_at_the_start(tmp_path: Path, monkeypatch: Any) -> None:
+    def started(*steps: Any) -> Service:
+        quiet = {"cache": {"embedder": "none"}, "compression": {"m": {"steps": list(steps)}}}
+        return Service(read(tmp_path, quiet))
+
+    assert started("lossless", {"history": {"tokens": 99}}).compression.of("m") is not None
+    with pytest.raises(ConfigError, match=r"^compression\.m\.steps\[1\]: extractive needs an embedding model"):
+        started("lossless", "extractive")
+    monkeypatch.setitem(sys.modules, "llmlingua", None)
+    with pytest.raises(ConfigError, match=r"^compression\.m\.steps\[0\]: .*ai-dispatcher\[compress\]"):
+        started("llmlingua")
+
+
+def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:
+    text = "compression:\n  '*': {steps: [lossless]}\n  m: off\n  n: ~\n"
+    settings = read(tmp_path, text)
+    assert (settings.compression["m"], settings.compression["n"]) == (None, None)
+    assert settings.compression["*"] is not None
+    assert settings_from(None, {}).compression == {}, "never on by default"
 
 
 def test_the_example_is_valid() -> None:

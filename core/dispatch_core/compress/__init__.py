@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dispatch_core.compress.careful import Careful
     from dispatch_core.compress.extractive import Extractive
-    from dispatch_core.compress.frames import Frame
+    from dispatch_core.compress.frames import TAGS, Frame
     from dispatch_core.compress.history import History
     from dispatch_core.compress.known import FRAMES
     from dispatch_core.compress.layout import estimated
@@ -23,6 +23,7 @@ else:
             "Careful": "careful",
             "Extractive": "extractive",
             "FRAMES": "known",
+            "TAGS": "frames",
             "Frame": "frames",
             "History": "history",
             "LLMLinguaCompressor": "lingua",
@@ -35,6 +36,7 @@ else:
 
 __all__ = [
     "FRAMES",
+    "TAGS",
     "Careful",
     "Extractive",
     "Frame",

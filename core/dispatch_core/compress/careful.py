@@ -32,6 +32,11 @@ class Careful:
     def __hash__(self) -> int:
         return id(self.compressor)
 
+    @property
+    def paused(self) -> bool:
+        """The compressor failed too often and is left alone for a while."""
+        return self._failing.paused
+
     def shortened(self, messages: Sequence[Message]) -> Flow[tuple[Message, ...]]:
         """The messages as the compressor leaves them; as they are, if it fails."""
         whole = tuple(messages)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.compress.frames import Frame, frames_of
+from dispatch_core.compress.frames import TAGS, Frame, frames_of, tags_of
 from dispatch_core.compress.known import FRAMES
 from dispatch_core.compress.layout import Layout, estimated, laid_out, tokens_of
 from dispatch_core.compress.relevance import Weights, chosen, relevance
@@ -25,10 +25,11 @@ _HEAD = 2000
 class Extractive:
     """Keeps the sentences of the context that matter for the question, as they are and in their order.
 
-    Context is what a frame or tags show to be retrieved (`dispatch_core.compress.FRAMES`: the prompts of LangChain
-    and LlamaIndex; ``<context>``, ``<documents>``, ``<document>``), parts of the kind ``"context"``, and all text of
-    ``roles``, such as ``{"tool"}`` for agents whose tools retrieve prose. Nothing else is changed: not the system
-    prompt around its context, not the question, no other turn. Without a question or a context all stays as it is.
+    Context is what a frame or tags show to be retrieved (`dispatch_core.compress.FRAMES`: the prompts of
+    LangChain and LlamaIndex; ``tags``: ``<context>``, ``<documents>``, ``<document>``), parts of the kind
+    ``"context"``, and all text of ``roles``, such as ``{"tool"}`` for agents whose tools retrieve prose. Nothing
+    else is changed: not the system prompt around its context, not the question, no other turn. Without a question
+    or a context all stays as it is.
 
     Sentences are ranked by their cosine to the question, by the rare words they share with it and by their headings
     and neighbours, and taken by maximal marginal relevance. A heading stays with what is kept below it, the head of a
@@ -49,6 +50,7 @@ class Extractive:
         share: float = 0.5,
         least: int = 0,
         frames: Sequence[Frame | str] = FRAMES,
+        tags: Collection[str] = TAGS,
         roles: Collection[Role] = (),
         weights: Weights = Weights(),  # noqa: B008  a frozen value
         count: Count | None = None,
@@ -59,6 +61,7 @@ class Extractive:
         self._share = check_share(share)
         self._least = least
         self._frames = frames_of(frames)
+        self._tagged = tags_of(tags)
         self._roles = check_roles(roles)
         self._weights = weights
         self._count = count or estimated
@@ -76,7 +79,7 @@ class Extractive:
         untouched = Compressed(tuple(messages), before, before)
         if before <= aim or before < self._least:
             return untouched
-        layout = laid_out(messages, self._frames, self._roles)
+        layout = laid_out(messages, self._frames, self._roles, self._tagged)
         question = layout.question()
         choice = Choice.of(layout, self._count)
         if not question or not choice.units:

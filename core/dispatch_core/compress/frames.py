@@ -8,7 +8,7 @@ by tags or by the kind of a part, is ever shortened.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from string import Formatter
@@ -22,7 +22,7 @@ Segment: TypeAlias = tuple[Kind, str]
 
 _CONTEXT = frozenset({"context", "context_str", "context_msg", "documents", "docs", "summaries"})
 _QUESTION = frozenset({"question", "query", "query_str", "input"})
-_TAGGED = re.compile(r"<(context|documents|document)\b[^<>]*>(.*?)</\1>", re.DOTALL)
+_TAG = re.compile(r"[^\W\d][\w.:-]*")
 _SPACE = re.compile(r"\s+")
 
 
@@ -93,13 +93,29 @@ def frames_of(given: Sequence[Frame | str]) -> tuple[Frame, ...]:
     return tuple(one if isinstance(one, Frame) else Frame(one) for one in given)
 
 
-def segments_of(text: str, frames: Sequence[Frame]) -> list[Segment]:
-    """The segments by the first frame that fits, else by tags: ``<context>``, ``<documents>`` and ``<document>``."""
+def tags_of(given: Collection[str]) -> re.Pattern[str]:
+    """What finds the text between tags of these names. Raises `ConfigError`."""
+    if isinstance(given, str) or not all(isinstance(one, str) and _TAG.fullmatch(one) for one in given):
+        raise ConfigError(f"tags are names such as 'context', without brackets, got {given!r}")
+    if not given:
+        return re.compile(r"(?!)")
+    names = "|".join(re.escape(name) for name in sorted(given, key=len, reverse=True))
+    return re.compile(rf"<({names})(?![\w.:-])[^<>]*>(.*?)</\1>", re.DOTALL)
+
+
+TAGS = ("context", "documents", "document")
+"""The tags that are known."""
+
+TAGGED = tags_of(TAGS)
+
+
+def segments_of(text: str, frames: Sequence[Frame], tagged: re.Pattern[str] = TAGGED) -> list[Segment]:
+    """The segments by the first frame that fits, else by tags (see `tags_of`)."""
     for frame in frames:
         found = frame.segments(text)
         if found is not None:
             return found
-    spans = [match.span(2) for match in _TAGGED.finditer(text)]
+    spans = [match.span(2) for match in tagged.finditer(text)]
     edges = [(0, 0), *spans, (len(text), len(text))]
     segments: list[Segment] = []
     for (_, before), (start, end) in pairwise(edges):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dispatch_core.compress.frames import Frame, Segment, segments_of
+from dispatch_core.compress.frames import TAGGED, Frame, Segment, segments_of
 from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.messages import Count, Kind, Message, Part, Role
 
@@ -79,21 +80,28 @@ class Layout:
         return tuple(made)
 
 
-def laid_out(messages: Sequence[Message], frames: Sequence[Frame], roles: Collection[Role] = ()) -> Layout:
+def laid_out(
+    messages: Sequence[Message],
+    frames: Sequence[Frame],
+    roles: Collection[Role] = (),
+    tagged: re.Pattern[str] = TAGGED,
+) -> Layout:
     """Find the context of the messages; all text of the ``roles`` counts as context."""
     stretches: list[Stretch] = []
     for number, message in enumerate(messages):
         for at, part in enumerate(message.parts):
             if part.kind != "other":
-                found = _segments(message, part, frames, roles)
+                found = _segments(message, part, frames, roles, tagged)
                 stretches += [Stretch(number, at, kind, text) for kind, text in found]
     return Layout(messages, stretches)
 
 
-def _segments(message: Message, part: Part, frames: Sequence[Frame], roles: Collection[Role]) -> list[Segment]:
+def _segments(
+    message: Message, part: Part, frames: Sequence[Frame], roles: Collection[Role], tagged: re.Pattern[str]
+) -> list[Segment]:
     if part.kind != "text":
         return [(part.kind, part.text)]
     if message.role in roles:
         return [("context", part.text)]
     # What a model said is nobody's template.
-    return segments_of(part.text, frames) if message.role != "assistant" else [("text", part.text)]
+    return segments_of(part.text, frames, tagged) if message.role != "assistant" else [("text", part.text)]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
-from dispatch_core.compress.frames import Frame, frames_of
+from dispatch_core.compress.frames import TAGS, Frame, frames_of, tags_of
 from dispatch_core.compress.known import FRAMES
 from dispatch_core.compress.layout import Layout, estimated, laid_out, tokens_of
 from dispatch_core.compress.settings import check_budget, check_roles, check_share
@@ -48,6 +48,7 @@ class LLMLinguaCompressor:
         share: float = 0.5,
         device: str = "cpu",
         frames: Sequence[Frame | str] = FRAMES,
+        tags: Collection[str] = TAGS,
         roles: Collection[Role] = (),
         count: Count | None = None,
     ) -> None:
@@ -57,6 +58,7 @@ class LLMLinguaCompressor:
         self._share = check_share(share)
         self._device = device
         self._frames = frames_of(frames)
+        self._tagged = tags_of(tags)
         self._roles = check_roles(roles)
         self._count = count or estimated
         self._one = threading.Lock()
@@ -65,7 +67,7 @@ class LLMLinguaCompressor:
         """See `Compressor`. What was left out is not told: it is words, not texts."""
         before = tokens_of(messages, self._count)
         aim = check_budget(budget) or round(before * self._share)
-        layout = laid_out(messages, self._frames, self._roles)
+        layout = laid_out(messages, self._frames, self._roles, self._tagged)
         prose = {number: _pieces(layout.stretches[number].text) for number in layout.contexts()}
         size = sum(self._count(text) for pieces in prose.values() for text, ours in pieces if ours)
         if before <= aim or not size:

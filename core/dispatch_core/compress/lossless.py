@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dispatch_core.compress.frames import Frame, frames_of
+from dispatch_core.compress.frames import TAGS, Frame, frames_of, tags_of
 from dispatch_core.compress.json_text import minified
 from dispatch_core.compress.known import FRAMES
 from dispatch_core.compress.layout import Layout, Stretch, estimated, laid_out, tokens_of
@@ -34,16 +34,18 @@ class Lossless:
         self,
         *,
         frames: Sequence[Frame | str] = FRAMES,
+        tags: Collection[str] = TAGS,
         roles: Collection[Role] = ("user", "tool"),
         count: Count | None = None,
     ) -> None:
         self._frames = frames_of(frames)
+        self._tagged = tags_of(tags)
         self._roles = check_roles(roles)
         self._count = count or estimated
 
     def compress(self, messages: Sequence[Message], budget: int | None = None) -> Compressed:
         """See `Compressor`."""
-        layout = laid_out(messages, self._frames)
+        layout = laid_out(messages, self._frames, tagged=self._tagged)
         before = tokens_of(messages, self._count)
         texts: dict[int, str] = {}
         dropped: list[str] = []
