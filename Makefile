@@ -15,6 +15,7 @@ demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table
 
 test: $(VENV)/.dev test-wheel  ## the whole suite, on real servers and a real model
 	$(PY) tests/redis8.py
+	$(PY) tests/openai3.py
 	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, layers
