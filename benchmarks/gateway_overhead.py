@@ -84,11 +84,12 @@ def proxy(url: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": start})
         await send({"type": "http.response.body", "body": answer})
 
-    with socket.socket() as listening:
+    # Named as TCP: what is accepted from it would else wait with small writes, and each answer for 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
-        asyncio.run(uvicorn.Server(config).serve([listening]))
+        uvicorn.Server(config).run([listening])
 
 
 async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int | None) -> Round:

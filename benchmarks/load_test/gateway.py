@@ -43,4 +43,4 @@ def _settings(target: Target, share: float) -> dict[str, Any]:
     quota = target.quota
     limits = {"rpm": quota.rpm, "tpm": quota.tpm, "window": quota.window, "burst": quota.window}
     deployment = {"base_url": target.url, "api_key": "none", "limits": limits}
-    return {"models": {"*": [deployment]}}
+    return {"models": {"*": [deployment]}, "compression": {"*": {"steps": [{"extractive": {"share": share}}]}}}
