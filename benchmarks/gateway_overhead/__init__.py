@@ -1,0 +1,1 @@
+"""What the gateway adds to a call, on a miss and on a hit."""
