@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -151,14 +151,14 @@ class Forward:
         except LOST as error:
             raise ApiError(502, _BROKEN_OFF, kind="api_error", code="upstream_error") from error
         course.upstream = self._since_begun()
-        said = json_of(body)
+        said, told = json_of(body), plain(answer.headers)
         payload = None if self._ask.control.no_store else wire.payload(said)
-        await self._finish(payload, wire.usage(said), answer, None)
+        await self._finish(payload, wire.usage(said), answer, told)
         stored = payload is not None and miss is not None and course.why != "bypass"
         headers = {
-            "content-type": answer.headers.get("content-type", "application/json"),
+            "content-type": told.get("content-type", "application/json"),
             **PRIVATE,
-            **told_headers(answer.headers),
+            **told_headers(told),
             **signals.forwarded(course.why, stored=stored, detail=course.detail, id=miss.id if miss else ""),
             **signals.shortened(course.prompt),
         }
@@ -167,7 +167,8 @@ class Forward:
     async def _relay(self, answer: aiohttp.ClientResponse) -> None:
         """Event for event; what ends the stream is sent when the answer is stored."""
         recorder, splitter, course = self._ask.wire.recorder(self._ask.call), Splitter(), self._course
-        headers = {**EVENTS, **PRIVATE, **told_headers(answer.headers)}
+        told = plain(answer.headers)
+        headers = {**EVENTS, **PRIVATE, **told_headers(told)}
         headers |= {"x-accel-buffering": "no", **signals.forwarded(course.why, detail=course.detail)}
         headers |= signals.shortened(course.prompt)
         await self._out.start(200, headers)
@@ -180,7 +181,7 @@ class Forward:
                 if recorder.ended and not finished:
                     finished = True
                     payload = None if self._ask.control.no_store else recorder.payload()
-                    await self._finish(payload, recorder.usage, answer, first)
+                    await self._finish(payload, recorder.usage, answer, told, first)
                 if shown:
                     with self._ticket.reading():
                         await self._out.more(b"".join(one.raw for one in shown))
@@ -192,9 +193,14 @@ class Forward:
         await self._out.end()
 
     async def _finish(
-        self, payload: bytes | None, usage: Usage | None, answer: aiohttp.ClientResponse, first: float | None
+        self,
+        payload: bytes | None,
+        usage: Usage | None,
+        answer: aiohttp.ClientResponse,
+        told: Mapping[str, str],
+        first: float | None = None,
     ) -> None:
-        admission_of(self._ticket).settle(usage, plain(answer.headers), first_token=first)
+        admission_of(self._ticket).settle(usage, told, first_token=first)
         if usage is not None:
             self._services.meters.spent("provider", usage.total)
         if self._course.prompt is not None:

@@ -3,6 +3,7 @@ no whole request, or do not read."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,6 +18,37 @@ _PER_BYTE = 8
 """A chunk of one byte has five more around it."""
 
 _PATIENCE = 30.0
+_VERSION, _LENGTH, _END = b"HTTP/1.1 ", b"\r\ncontent-length: ", b"\r\n\r\n"
+
+
+class Joined:
+    """A transport on which the head of an answer of a known length waits for what comes after it: both in one
+    packet, which wakes the caller once."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.endswith(_END) and data.startswith(_VERSION) and _LENGTH in data:
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Line(HttpToolsProtocol):
@@ -26,6 +58,15 @@ class Line(HttpToolsProtocol):
     _head = _received = _body = 0
     _seen: tuple[Any, ...] | None = None
     _since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.transport = self._joined = Joined(transport)  # type: ignore[assignment]
+
+    def on_response_complete(self) -> None:
+        # An answer to HEAD has no body.
+        self._joined.flush()
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)

@@ -126,10 +126,8 @@ def asked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def told_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Of an upstream's headers, what the caller is told: nothing of its quotas, which are not his."""
-    return {
-        name: value for name, value in plain(headers).items() if name.startswith(_TOLD) and not name.startswith(_OURS)
-    }
+    """Of an upstream's `plain` headers, what the caller is told: nothing of its quotas, which are not his."""
+    return {name: value for name, value in headers.items() if name.startswith(_TOLD) and not name.startswith(_OURS)}
 
 
 def plain(headers: Mapping[str, str]) -> dict[str, str]:
