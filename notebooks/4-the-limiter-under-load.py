@@ -131,8 +131,8 @@ figures.queue_timeline({"bare": bare_calls, "dispatched": calls})
 # asking; faster than the quota is nothing.
 #
 # Should a 429 stand on the right, too, then this very process stalled: the limiter frees a place a tenth of a second
-# after the provider would, and the place of a request that left later than that is not free yet. `throttled` gives the
-# reservation back, and the call goes again before all who came later.
+# after the provider would, and the place of a request that left later than that is not free yet. `throttled` gives
+# the reservation back, and the call goes again before all who came later.
 #
 # ## The same from inside
 
