@@ -15,6 +15,7 @@ demo: $(VENV)/.demo  ## replay real questions bare and dispatched, print a table
 
 test: $(VENV)/.dev test-wheel  ## the whole suite, on real servers and a real model
 	$(PY) tests/redis8.py
+	$(PY) tests/openai3.py
 	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, layers
@@ -51,6 +52,7 @@ bench-cache: $(VENV)/.dev  ## hit rate and error of every cache policy, then ben
 	$(MAKE) bench-speed
 
 load-test: $(VENV)/.loadtest  ## bare and dispatched programs at the article's demand, in real time (25 min; ARGS=--quick: 3)
+	$(PY) -m dispatch_core export-model
 	$(PY) -m benchmarks.load_test $(ARGS)
 
 bench-speed: $(VENV)/.dev  ## what hits, stores and imports cost, next to the bare embedding, Redis and other caches

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -20,12 +19,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import uvicorn
 from aiohttp import web
+
+from benchmarks.cpu import cpu_seconds
 
 _ANSWER = {
     "id": "chatcmpl-1",
@@ -84,17 +84,18 @@ def proxy(url: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": start})
         await send({"type": "http.response.body", "body": answer})
 
-    with socket.socket() as listening:
+    # Named as TCP: what is accepted from it would else wait with small writes, and each answer for 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False)
-        asyncio.run(uvicorn.Server(config).serve([listening]))
+        uvicorn.Server(config).run([listening])
 
 
 async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int | None) -> Round:
     took: list[float] = []
     numbers = iter(range(requests))
-    before = 0.0 if process is None else _cpu(process)
+    before = 0.0 if process is None else cpu_seconds(process)
     begun = time.perf_counter()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -110,19 +111,13 @@ async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int 
 
         await asyncio.gather(*(worker() for _ in range(in_flight)))
     spent = time.perf_counter() - begun
-    cpu = 0.0 if process is None else _cpu(process) - before
+    cpu = 0.0 if process is None else cpu_seconds(process) - before
     return Round(statistics.median(took), requests / spent, cpu / requests)
 
 
 def _body(question: str) -> bytes:
     messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
     return json.dumps({"model": "m", "messages": messages, "max_tokens": 200}).encode()
-
-
-def _cpu(process: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _started(*words: str) -> tuple[subprocess.Popen[str], str]:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dispatch_core.errors import StoreError
-from dispatch_gateway import openai
+from dispatch_gateway import openai, openapi
 from dispatch_gateway.chat import ChatWire
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.endpoints import Endpoint
@@ -62,10 +62,14 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
         Route("/health/ready", pages.ready),
         Route("/metrics", pages.metrics),
         Route("/status", pages.status),
+        Route("/openapi.json", pages.described),
         Route("/", pages.page),
     ]
-    handlers: dict[Any, Any] = {HTTPException: _no_such_page, ApiError: _refused}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    handlers: dict[Any, Any] = {HTTPException: _no_such_page, ApiError: _refused, Exception: _failed}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    # To a place that the caller named himself.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Pages:
@@ -148,6 +152,9 @@ class _Pages:
     async def status(self, request: Request) -> Response:
         return _json(self._service.snapshot())
 
+    async def described(self, request: Request) -> Response:
+        return _json(openapi.document(guarded=self._service.settings.authenticates))
+
     async def page(self, request: Request) -> Response:
         return Response(_page(), headers=_PAGE, media_type="text/html")
 
@@ -166,11 +173,15 @@ def _json(value: Any, status: int = 200) -> Response:
 
 async def _no_such_page(request: Request, error: HTTPException) -> Response:
     said = {404: "There is no such endpoint.", 405: "Not allowed with this method."}.get(error.status_code, "Error.")
-    told = Response(
-        openai.error(ApiError(error.status_code, said)), error.status_code, error.headers, "application/json"
-    )
-    return told
+    return await _refused(request, ApiError(error.status_code, said, headers=error.headers))
 
 
 async def _refused(request: Request, error: ApiError) -> Response:
-    return Response(openai.error(error), error.status, {**_PRIVATE, **error.headers}, "application/json")
+    worded = MessagesWire().error if request.url.path.startswith("/v1/messages") else openai.error
+    return Response(worded(error), error.status, {**_PRIVATE, **error.headers}, "application/json")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return await _refused(
+        request, ApiError(500, "The gateway had an error.", kind="api_error", code="internal_error")
+    )

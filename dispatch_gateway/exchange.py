@@ -53,7 +53,6 @@ class Exchange:
         query = ask.query()
         if query is None or dispatcher.cache is None:
             return await self._past(ask.call.past or "")
-        reason = dispatcher.cache.why_not_at_all(query)
         if control.only_if_cached:
             return await self._only_cached(query)
         if control.no_cache:
@@ -64,8 +63,8 @@ class Exchange:
             if self._too_old(found):
                 return await self._anew(query, "stale")
             return found if ask.readable(found) else await self._unreadable(query, found)
-        if reason is not None:
-            self._course.why, self._course.detail = "bypass", reason
+        if found.miss is None:
+            self._course.why, self._course.detail = "bypass", dispatcher.cache.why_not_at_all(query) or ""
         self._admitted(found)
         return found
 

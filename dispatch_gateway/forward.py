@@ -182,7 +182,8 @@ class Forward:
                     payload = None if self._ask.control.no_store else recorder.payload()
                     await self._finish(payload, recorder.usage, answer, first)
                 if shown:
-                    await self._out.more(b"".join(one.raw for one in shown))
+                    with self._ticket.reading():
+                        await self._out.more(b"".join(one.raw for one in shown))
         except (*LOST, ValueError) as error:
             raise ApiError(502, _BROKEN_OFF, kind="api_error", code="upstream_error") from error
         course.upstream = self._since_begun()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dispatch_core.compress.known import question_in
 from dispatch_core.messages import Message
 from dispatch_core.types import Usage
 from dispatch_gateway import prompts
@@ -219,8 +220,9 @@ def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:
     text = text_of(last.get("content"))
     if last["role"] != "user" or text is None:
         return json.dumps(turns, sort_keys=True), [], False
-    others = [*turns[:-1], {name: value for name, value in last.items() if name != "content"}]
-    return text, others, not any(isinstance(turn.get("content"), list) for turn in turns)
+    question, around = question_in(text)
+    others = [*turns[:-1], {name: value for name, value in last.items() if name != "content"}, *around]
+    return question, others, not any(isinstance(turn.get("content"), list) for turn in turns)
 
 
 def _without_marks(value: Any) -> Any:

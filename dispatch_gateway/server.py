@@ -15,6 +15,7 @@ import uvicorn
 from dispatch_core.errors import DispatchError
 from dispatch_gateway.app import gateway
 from dispatch_gateway.config import Settings
+from dispatch_gateway.line import Line
 from dispatch_gateway.service import Service
 
 log = logging.getLogger("dispatch_gateway")
@@ -22,6 +23,8 @@ log = logging.getLogger("dispatch_gateway")
 _BACKLOG = 2048
 _YOUNG = 10_000
 _LAST_WORDS = 1
+_TICKS = 10
+"""Of uvicorn's, in a second."""
 
 
 class Server(uvicorn.Server):
@@ -40,6 +43,8 @@ class Server(uvicorn.Server):
                 gateway(service.settings, service),
                 host=listen.host,
                 port=listen.port,
+                http=Line,
+                ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -82,6 +87,11 @@ class Server(uvicorn.Server):
             late = time.monotonic() >= self._drained_by
             self.cut_off = late and service.under_way > 0
             self.should_exit = late or not service.under_way
+        if counter % _TICKS == 0:
+            now, total = time.monotonic(), service.settings.timeouts.total
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, Line):
+                    connection.ended_if_still(now, total)
         return await super().on_tick(counter)
 
     def _reload(self) -> None:

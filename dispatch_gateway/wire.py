@@ -17,6 +17,7 @@ from dispatch_gateway.sse import Event
 VERSION = 1
 _PIECE = re.compile(r".{1,24}(?:\s+|$)|.{1,24}", re.DOTALL)
 _TOO_LARGE = 1 << 40
+_DEEPEST = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,25 @@ def parsed(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, "We could not parse the JSON body of your request.", code="invalid_json") from error
     if not isinstance(body, dict):
         raise ApiError(400, "The JSON body of your request must be an object.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _deep(body):
+        said = f"The JSON body of your request is nested more than {_DEEPEST} levels deep."
+        raise ApiError(400, said, code="invalid_json")
     return body
+
+
+def _deep(body: dict[str, Any]) -> bool:
+    """Whether what walks through it by recursion might not come to its end."""
+    level: list[Any] = [body]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def changed(call: Call, body: Mapping[str, Any], prompt: str) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import Generation
@@ -66,6 +67,10 @@ class Exchange:
             self._replaces = True
             yield from step(dispatcher.discard, dispatcher.adiscard, got)
         return self.found
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around what the reader of a stream does with a piece of it."""
+        return nullcontext() if self._ticket is None else self._ticket.reading()
 
     def finish(self, generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] = ()) -> Flow[None]:
         """Store the model's answer, in the ``chunks`` in which it was streamed, and give it to those who wait."""

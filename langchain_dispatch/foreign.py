@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from langchain_core.caches import BaseCache
@@ -31,6 +32,9 @@ class ForeignExchange:
         generations: list[Generation] = found
         message: Any = getattr(generations[0], "message", None) or AIMessage(generations[0].text)
         return Answer(vars(message), (), {}, {"cache_hit": "exact"}, lambda: generations)
+
+    def reading(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def finish(self, generations: Sequence[Generation], chunks: Sequence[AIMessageChunk] = ()) -> Flow[None]:
         if encode(generations) is not None:

@@ -1,7 +1,8 @@
 """From LangChain's cache key to a question: what is compared by meaning, and what must match exactly.
 
 LangChain hands a cache the messages as JSON and the model's parameters as a string. Embedding that envelope makes
-every prompt look alike; only the text of the last human turn is compared by meaning, all else is exact scope.
+every prompt look alike; only the text of the last human turn is compared by meaning, all else is exact scope. Where
+that turn is a known prompt of retrieval, only the question in it is: the context around it must match exactly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import BaseMessage
 
 from dispatch_core import keys
+from dispatch_core.compress.known import question_in
 from dispatch_core.types import Query
 from langchain_dispatch.shape import NO_SHAPE, Shape
 from langchain_dispatch.turns import canonical_turns, messages_of, plain_text, plain_turns
@@ -103,4 +105,5 @@ def _asked(turns: list[dict[str, Any]]) -> tuple[str, list[Any], bool]:
         return next(said, None) or "", turns, False
     plain = not last.get("additional_kwargs") and not any(turn["type"] == "tool" for turn in turns)
     others = [*turns[:-1], {name: value for name, value in last.items() if name != "content"}]
-    return text, others, plain
+    question, around = question_in(text)
+    return question, [*others, *around], plain

@@ -65,7 +65,8 @@ def stream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bool = Fa
             with closing(live()) as chunks:
                 for chunk in chunks:
                     heard.append(chunk)
-                    yield chunk
+                    with exchange.reading():
+                        yield chunk
             run(_finish(exchange, heard, blocks))
     except Exception:
         answer = None if heard else exchange.stale()
@@ -85,7 +86,8 @@ async def astream(exchange: AnyExchange, live: Live, again: Again, *, blocks: bo
             async with aclosing(live()) as chunks:
                 async for chunk in chunks:
                     heard.append(chunk)
-                    yield chunk
+                    with exchange.reading():
+                        yield chunk
             await arun(_finish(exchange, heard, blocks))
     except Exception:
         answer = None if heard else exchange.stale()

@@ -114,7 +114,9 @@ class Exchange(Generic[R]):
                     listen(self._ask.model)
                 chunks = call()
                 for chunk in chunks:
-                    yield recording.add(chunk)
+                    piece = recording.add(chunk)
+                    with admitted.reading():
+                        yield piece
                 payload = recording.payload()
             except BaseException as error:
                 try:
@@ -137,7 +139,9 @@ class Exchange(Generic[R]):
                     await alisten(self._ask.model)
                 chunks = await call()
                 async for chunk in chunks:
-                    yield recording.add(chunk)
+                    piece = recording.add(chunk)
+                    with admitted.reading():
+                        yield piece
                 payload = recording.payload()
             except BaseException as error:
                 try:

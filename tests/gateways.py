@@ -85,13 +85,16 @@ class Process:
             self.write(settings)
             words += ["--config", str(self.file)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
-        self._process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**clean, **env}
-        )
+        # A file, for nobody reads what is logged until the end.
+        self._log = folder / "log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=log, text=True, env={**clean, **env}
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(self._process.communicate()[1])
+            raise RuntimeError(self.log())
         self.url = line.split()[-1]
         self.root = self.url.removesuffix("/v1")
 
@@ -103,8 +106,16 @@ class Process:
 
     def end(self) -> tuple[int, str]:
         """The exit code and what was logged, when it has ended by itself."""
-        log = self._process.communicate(timeout=PATIENCE)[1]
-        return self._process.returncode, log
+        self._process.communicate(timeout=PATIENCE)
+        return self._process.returncode, self.log()
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def memory(self) -> float:
+        """What it holds now, in MB."""
+        words = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) / 1024
 
     def __enter__(self) -> Process:
         return self

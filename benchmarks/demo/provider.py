@@ -35,12 +35,14 @@ class Provider:
 
 
 @contextmanager
-def provider(quota: Quota, *, seed: int, latency: float = 1.0) -> Iterator[Provider]:
-    """Start ``dispatcher simulate``, yield its address, stop it. ``latency`` scales its times."""
+def provider(quota: Quota, *, seed: int, latency: float = 1.0, grounded: bool = False) -> Iterator[Provider]:
+    """Start ``dispatcher simulate``, yield its address, stop it. ``latency`` scales its times; a ``grounded`` one
+    knows only what its prompt says."""
     command = [sys.executable, "-m", "dispatch_core", "simulate", "--port", "0", "--seed", str(seed)]
     command += ["--latency", str(latency)]
     command += ["--rpm", str(quota.rpm), "--tpm", str(quota.tpm), "--window", str(quota.window)]
     command += ["--questions", str(QUESTIONS), "--answers", str(ANSWERS)]
+    command += ["--grounded"] if grounded else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -20,7 +20,7 @@ from benchmarks.load_test.outcome import Asked, Outcome, Run
 from benchmarks.load_test.plot import plot
 from benchmarks.load_test.regime import ARTICLE, QUICK, Regime
 from benchmarks.load_test.replay import replay
-from benchmarks.load_test.report import rows, show, tell, verdicts, write_csv
+from benchmarks.load_test.report import rows, savings, show, tell, verdicts, write_csv
 from benchmarks.load_test.stage import Meter, stage
 from benchmarks.load_test.trace import make_trace, repeated
 
@@ -43,6 +43,8 @@ def main() -> int:
     show(measured, console)
     found = verdicts(measured, regime.repeats)
     tell([verdict for verdict in found if not (options.quick and verdict.timed)], console)
+    for line in savings(measured):
+        console.print(line, highlight=False)
     if locust is None:
         console.print("Locust did not run: it is not installed here, or was not wanted")
     for rig in dict.fromkeys(run.rig for run in runs):

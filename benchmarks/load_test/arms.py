@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.demo.provider import Quota
+from benchmarks.load_test.context import contexts, sentences
 
 MAX_TOKENS = 64
 RETRIES = 40
 """Retries until there is an answer, instead of the SDK's default of two: a failed call would not be in the times."""
+SHARE = 0.5
+"""Of its tokens, what a compressed prompt keeps; `Extractive`'s default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +40,52 @@ Ask = Callable[[str], Awaitable[Answer]]
 Opened = Callable[[Target], AbstractContextManager[Ask]]
 
 
-def _model(target: Target, *, retries: int) -> Any:
+def _model(url: str, *, retries: int, **more: Any) -> Any:
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
     return ChatOpenAI(
         model="sim-large",
-        base_url=target.url,
+        base_url=url,
         api_key=SecretStr("none"),
         max_retries=retries,
         max_completion_tokens=MAX_TOKENS,
+        **more,
     )
 
 
 def _asker(model: Any) -> Ask:
-    from benchmarks.demo.langchain_arm import PROMPT
+    from langchain_core.prompts import ChatPromptTemplate
 
-    chain = PROMPT | model
+    instruction = (
+        "You answer customers of Lumen Cycles, a shop for city bikes and e-bikes, in one or two sentences, by what "
+        "stands here:\n<context>\n{context}\n</context>"
+    )
+    chain = ChatPromptTemplate.from_messages([("system", instruction), ("human", "{question}")]) | model
+    context_of = contexts()
 
     async def ask(question: str) -> Answer:
-        message = await chain.ainvoke({"question": question})
-        # LangChain marks what its own caches give with a cost of nothing.
-        free = (message.usage_metadata or {}).get("total_cost") == 0
-        return Answer(str(message.text), free or "dispatch" in message.response_metadata)
+        message = await chain.ainvoke({"context": context_of(question), "question": question})
+        return Answer(str(message.text), _from_cache(message))
 
     return ask
 
 
+def _from_cache(message: Any) -> bool:
+    # LangChain marks what its own caches give with a cost of nothing; a gateway says it in a header.
+    metadata = message.response_metadata
+    told = metadata.get("headers", {}).get("cache-status", "")
+    return (message.usage_metadata or {}).get("total_cost") == 0 or "dispatch" in metadata or "; hit" in told
+
+
 @contextmanager
 def bare(target: Target) -> Iterator[Ask]:
-    yield _asker(_model(target, retries=0))
+    yield _asker(_model(target.url, retries=0))
 
 
 @contextmanager
 def retrying(target: Target) -> Iterator[Ask]:
-    yield _asker(_model(target, retries=RETRIES))
+    yield _asker(_model(target.url, retries=RETRIES))
 
 
 @contextmanager
@@ -81,23 +95,46 @@ def exact(target: Target) -> Iterator[Ask]:
 
     from langchain_dispatch import dispatch
 
-    yield _asker(dispatch(_model(target, retries=0), cache=InMemoryCache(), **_limited(target)))
+    yield _asker(dispatch(_model(target.url, retries=0), cache=InMemoryCache(), **_limited(target)))
+
+
+@contextmanager
+def uncompressed(target: Target) -> Iterator[Ask]:
+    """`dispatch` with its defaults; the encoder is loaded before the first question."""
+    with _dispatched(target) as ask:
+        yield ask
 
 
 @contextmanager
 def full(target: Target) -> Iterator[Ask]:
-    """`dispatch` with its defaults; the encoder is loaded before the first question."""
-    from dispatch_core import SentenceTransformerEmbedder
+    """`dispatch` with a compressor."""
+    with _dispatched(target, share=SHARE) as ask:
+        yield ask
+
+
+@contextmanager
+def _dispatched(target: Target, share: float | None = None) -> Iterator[Ask]:
+    from dispatch_core import Extractive, MemoEmbedder, default_embedder
     from langchain_dispatch import SemanticCache, dispatch
 
-    encoder = SentenceTransformerEmbedder()
-    encoder.load()
-    encoder.embed(["warm up"])
-    cache = SemanticCache(embedder=encoder)
+    # One memo for both: a question is embedded once, and what the shop has to say too, as for retrieval.
+    embedder = MemoEmbedder(default_embedder())
+    embedder.embed(["warm up"] if share is None else sentences())
+    cache = SemanticCache(embedder=embedder)
+    compressor = None if share is None else Extractive(embedder, share=share)
     try:
-        yield _asker(dispatch(_model(target, retries=0), cache=cache, **_limited(target)))
+        yield _asker(dispatch(_model(target.url, retries=0), cache=cache, compressor=compressor, **_limited(target)))
     finally:
         cache.close()
+
+
+@contextmanager
+def through_gateway(target: Target) -> Iterator[Ask]:
+    """The bare program with another ``base_url``."""
+    from benchmarks.load_test.gateway import gateway
+
+    with gateway(target, share=SHARE) as url:
+        yield _asker(_model(url, retries=0, include_response_headers=True))
 
 
 def _limited(target: Target) -> dict[str, Any]:
@@ -111,7 +148,7 @@ def _limited(target: Target) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """``limited`` arms promise never to provoke a 429; ``retrying`` ones answer everything."""
+    """``limited`` arms promise never to provoke a 429; ``answers_all`` ones answer everything."""
 
     title: str
     open: Opened
@@ -123,6 +160,11 @@ ARMS: Mapping[str, Arm] = {
     "bare": Arm("bare", bare, answers_all=False),
     "retries": Arm("bare + SDK retries", retrying),
     "exact": Arm("exact cache + limiter", exact, limited=True),
+    "uncompressed": Arm("semantic cache + limiter", uncompressed, limited=True),
     "full": Arm("dispatched", full, limited=True),
+    "gateway": Arm("dispatched by a gateway", through_gateway, limited=True),
 }
-"""In the order of the table. ``retries`` is what the others are measured by."""
+"""In the order of the table. ``retries`` is what the others are measured by.
+
+``uncompressed`` is ``full`` without its compressor: the difference is what compression does.
+"""

@@ -32,7 +32,7 @@ class Reader(HttpUser):
         return DICE.expovariate(1 / THINK)
 
     def on_start(self) -> None:
-        self.wait()
+        gevent.sleep(self.wait_time())
 
     @task
     def ask(self) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.load_test.arms import ARMS
 from benchmarks.load_test.outcome import Figures, Run, figures
 
-_COLOURS = {"bare": "#8a8f98", "retries": "#b0553a", "exact": "#c79a3b", "full": "#2b6f77"}
-_OTHER = "#5b4b8a"
+_COLOURS = {"bare": "#8a8f98", "retries": "#b0553a", "exact": "#c79a3b", "uncompressed": "#7fb3a6"}
+_COLOURS |= {"full": "#2b6f77", "gateway": "#5b4b8a"}
+_OTHER = "#333333"
 _BINS = 12
 
 
@@ -57,7 +58,7 @@ def _colour(arm: str) -> str:
 
 def _title(arm: str) -> str:
     """In two lines, so that neighbours do not touch."""
-    return ARMS[arm].title.replace(" + ", "\n+ ")
+    return ARMS[arm].title.replace(" + ", "\n+ ").replace(" by ", "\nby ")
 
 
 def _distribution(axis: Any, arm: str, runs: Sequence[Run], line: Figures) -> None:
@@ -82,7 +83,7 @@ def _refusals(axis: Any, measured: Mapping[str, Figures]) -> None:
         colours = [_colour(arm) for arm in measured]
         bars = axis.bar([place + offset for place in places], shares, 0.38, color=colours, alpha=alpha)
         axis.bar_label(bars, labels=[f"{share:.1%}\n{name}" for share in shares], fontsize=8)
-    axis.set_xticks(places, [_title(arm) for arm in measured])
+    axis.set_xticks(places, [_title(arm) for arm in measured], fontsize=8)
     axis.set_ylabel("share of questions, of requests")
     axis.margins(y=0.2)
 
@@ -94,6 +95,6 @@ def _tokens(axis: Any, measured: Mapping[str, Figures]) -> None:
     )
     told = [f"{line.tokens:.1f}\n{line.hits / line.arrivals:.0%} hits" for line in measured.values()]
     axis.bar_label(bars, labels=told, fontsize=8)
-    axis.set_xticks(places, [_title(arm) for arm in measured])
+    axis.set_xticks(places, [_title(arm) for arm in measured], fontsize=8)
     axis.set_ylabel("tokens")
     axis.margins(y=0.2)

@@ -25,7 +25,7 @@ class Stage:
     provider: Provider
 
     def application(self) -> dict[str, Any]:
-        """CPU seconds since the start, and the P99 of how late its loop woke up, in seconds."""
+        """CPU seconds of its busiest process, and the P99 of how late its loop woke up, in seconds."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=60) as reply:
             told: dict[str, Any] = json.load(reply)
             return told
@@ -76,7 +76,7 @@ class Meter:
 def stage(arm: str, regime: Regime, *, seed: int) -> Iterator[Stage]:
     """Both processes, for as long as one run lasts. One thread computes in each."""
     quota = regime.quota
-    with provider(quota, seed=seed, latency=regime.latency) as server:
+    with provider(quota, seed=seed, latency=regime.latency, grounded=True) as server:
         command = [sys.executable, "-m", "benchmarks.load_test.application", "--arm", arm, "--provider", server.url]
         command += ["--rpm", str(quota.rpm), "--tpm", str(quota.tpm), "--window", str(quota.window)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

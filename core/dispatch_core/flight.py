@@ -63,14 +63,16 @@ class Asker(NamedTuple):
 
 
 class Flight:
-    """A question being answered: who leads, who waits, how it ended. ``expires`` and ``admitted`` are instants.
+    """A question being answered: who leads, who waits, how it ended. ``expires``, ``admitted`` and ``read_since`` are
+    instants.
 
-    ``behind`` is the flight for which its leader waits, or whose answer he got.
+    ``behind`` is the flight for which its leader waits, or whose answer he got. Of an answer that ``streams``,
+    somebody else reads the pieces: ``read_since`` then, he has one in his hands, and has not asked for the next.
     """
 
     __slots__ = (
         "__weakref__", "_admitted", "_ending", "_loop", "_number", "_places", "_table", "_task", "_thread",
-        "_watched", "behind", "expires", "key", "outcome", "question", "vector", "waiting",
+        "_watched", "behind", "expires", "key", "outcome", "question", "read_since", "streams", "vector", "waiting",
     )  # fmt: skip
 
     def __init__(self, table: dict[Key, Flight], key: Key, expires: float) -> None:
@@ -80,6 +82,8 @@ class Flight:
         self._admitted: float | None = None
         self.outcome: Outcome | None = None
         self.behind: Flight | None = None
+        self.streams = False
+        self.read_since: float | None = None
         self.waiting: dict[Sleeper, None] = {}
         self.question: Entry | None = None
         self.vector: Vector | None = None
@@ -153,6 +157,15 @@ class Flight:
         if self.outcome is not None:
             self._unwatch()
 
+    def read(self, since: float) -> None:
+        """A piece of the answer is in the hands of whoever reads it."""
+        self.read_since = since
+        if not self.streams:
+            self.streams = True
+            # From here on they look again now and then.
+            for sleeper in list(self.waiting):
+                sleeper.wake()
+
     def held_up_by(self, asker: Asker) -> bool:
         """Can its leader not go on while this one waits? A thread that waits holds up all that runs in it, a task
         itself and whatever waits for the end of its loop."""
@@ -195,7 +208,10 @@ class Flight:
 
 
 class Lead:
-    """The duty to end a flight. Dropped, it frees those who follow."""
+    """The duty to end a flight. Dropped, it frees those who follow.
+
+    As a context, it is around whatever the reader of a stream does with a piece of it.
+    """
 
     __slots__ = ("_clock", "flight")
 
@@ -209,6 +225,12 @@ class Lead:
 
     def end(self, outcome: Outcome) -> None:
         self.flight.end(outcome)
+
+    def __enter__(self) -> None:
+        self.flight.read(self._clock())
+
+    def __exit__(self, *_: object) -> None:
+        self.flight.read_since = None
 
     def __del__(self) -> None:
         self.flight.end(FREED)

@@ -14,6 +14,7 @@ of anything. It is enough that one step on a dict or a lock is one step.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,6 +25,10 @@ from dispatch_core._wake import Sleeper
 from dispatch_core.flight import FREED, Asker, Flight, Key, Lead, Shared, this_task, this_thread
 from dispatch_core.near import Block, cosine
 from dispatch_core.types import Entry, Match, Miss, Vector
+
+READING = 1.0
+"""Seconds that others wait while the reader of a stream does something else than read. He may be waiting for one of
+them."""
 
 Same: TypeAlias = Callable[[Entry, float], bool]
 """Whether the question of an entry, so near in cosine, is the question that is asked."""
@@ -92,7 +97,7 @@ class Flights:
             if isinstance(flight.outcome, Match | Miss):
                 return self.alone(patience, flight.outcome)
             if flight.outcome is None:
-                if self._clock() < flight.expires:
+                if self._clock() < flight.expires and self._pause(flight) > 0:
                     return self.alone(patience)
                 flight.end(FREED)
 
@@ -161,7 +166,7 @@ class Flights:
             flight.watch()
             while flight.outcome is None:
                 until = latest if flight.admitted is not None else min(latest, since + patience)
-                left = until - self._clock()
+                left = min(until - self._clock(), self._pause(flight))
                 if left <= 0:
                     break
                 yield from step(sleeper.wait, sleeper.await_, left)
@@ -171,6 +176,13 @@ class Flights:
         admitted = flight.admitted
         queued = (self._clock() if admitted is None else admitted) - since
         return max(0.0, patience - max(0.0, queued))
+
+    def _pause(self, flight: Flight) -> float:
+        """For how many seconds nobody need look whether a stream is still read; none left when it is not."""
+        if not flight.streams:
+            return math.inf
+        reading = flight.read_since
+        return READING if reading is None else reading + READING - self._clock()
 
     def _leads_back(self, flight: Flight, asker: Asker) -> bool:
         """Does the flight, or one that its leader waits for, wait for this asker, who holds another ticket?"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from dispatch_core.flight import FREED, Lead
@@ -27,6 +28,11 @@ class Ticket:
     lead: Lead | None = field(default=None, repr=False, compare=False)
     lease: Lease | None = field(default=None, repr=False, compare=False)
     stale: Match | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """To be around what the reader of a stream does with a piece of it. If that takes long, others no longer wait
+        for the answer: the reader may be waiting for them."""
+        return nullcontext() if self.lead is None else self.lead
 
     def let_go(self, refreshes: Refreshes) -> None:
         """The answer was written, or will not be."""

@@ -1,192 +1,121 @@
-"""Official SDKs through the gateway, unchanged but for their ``base_url``, to the simulated provider."""
+"""Other SDKs through the gateway, unchanged but for their ``base_url``, to the simulated provider."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
+import openai3
 import pytest
-from gateways import Gateway, to
+from gateways import Gateway
+from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAI as LlamaOpenAI
+from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel, SecretStr
-from small_book import PARIS, written_to
+from sdks import KEY, PARAMETERS, QUESTION, SCHEMA, eager_to, gateway_to, locked_to, simulated
+from servers import IN_CI
+from small_book import PARIS
 
-from dispatch_core.simulate import Simulator, SimulatorConfig
+from dispatch_core.simulate import Fault, Simulator
 
-QUESTION = "What is the capital of France?"
-TOOLS: list[Any] = [
-    {
-        "type": "function",
-        "function": {
-            "name": "look",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    groups, answers = written_to(tmp_path_factory.mktemp("gateway"))
-    with Simulator(SimulatorConfig(groups=groups, answers=answers, latency=0.0)) as running:
+    with simulated(tmp_path_factory.mktemp("gateway")) as running:
         yield running
 
 
 @pytest.fixture
 def gateway(provider: Simulator) -> Iterator[Gateway]:
     provider.reset()
-    with Gateway({"models": to(provider.url)}) as running:
+    with gateway_to(provider) as running:
         yield running
 
 
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=gateway.url, api_key="any", max_retries=0) as made:
-        yield made
+if IN_CI or openai3.found():
+
+    def test_openais_sdk_of_version_3_passes_the_tests_of_version_2() -> None:
+        folder = openai3.found()
+        assert folder is not None, "python tests/openai3.py fetches it"
+        paths = [str(folder), *filter(None, sys.path)]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DISPATCH_TEST_OPENAI": "3"}
+        file = Path(__file__).with_name("test_gateway_openai.py")
+        # The fixtures of others need version 2.
+        words = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", str(file)]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
-def asking(text: str = QUESTION) -> list[Any]:
-    return [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+def claude(gateway: Gateway, **options: Any) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=gateway.root, **{"api_key": "any", "max_retries": 0, **options})
 
 
-def test_a_question_in_other_words_is_answered_from_the_cache_and_costs_nothing(
-    client: openai.OpenAI, provider: Simulator
-) -> None:
-    first = client.chat.completions.create(model="m", messages=asking())
-    raw = client.chat.completions.with_raw_response.create(
-        model="m", messages=asking("what is the capital of france")
-    )
-    second = raw.parse()
-    assert first.choices[0].message.content == second.choices[0].message.content == PARIS
-    assert first.usage is not None
-    assert second.usage is not None
-    assert second.usage.total_tokens == 0
-    assert raw.headers["cache-status"] == 'dispatch; hit; detail="semantic"'
-    assert raw.headers["x-dispatch-tokens-saved"] == str(first.usage.total_tokens)
-    assert second.id not in ("", first.id)
-    assert provider.stats().requests == 1
+def asked(text: str = QUESTION, **options: Any) -> dict[str, Any]:
+    return {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": text}], **options}
 
 
-def test_a_stream_and_a_whole_answer_share_an_entry(client: openai.OpenAI, provider: Simulator) -> None:
-    def streamed(**options: Any) -> list[Any]:
-        return list(client.chat.completions.create(model="m", messages=asking(), stream=True, **options))
-
-    def text(chunks: list[Any]) -> str:
-        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-
-    fresh, replayed = streamed(), streamed(stream_options={"include_usage": True})
-    whole = client.chat.completions.create(model="m", messages=asking())
-    assert text(fresh) == text(replayed) == whole.choices[0].message.content == PARIS
-    assert all(chunk.choices for chunk in fresh), "nobody asked for a usage chunk"
-    assert replayed[-1].usage.total_tokens == 0
-    assert replayed[-2].choices[0].finish_reason == "stop"
-    assert {chunk.id for chunk in fresh}.isdisjoint(chunk.id for chunk in replayed)
-    assert provider.stats().requests == 1
-
-
-def test_another_model_parameter_or_system_prompt_is_another_question(
-    client: openai.OpenAI, provider: Simulator
-) -> None:
-    for options in ({}, {"temperature": 0.5}, {"model": "other"}, {"max_tokens": 100}, {"seed": 1}):
-        client.chat.completions.create(**{"model": "m", "messages": asking(), **options})
-    client.chat.completions.create(model="m", messages=asking()[1:])
-    assert provider.stats().requests == 6
-    client.chat.completions.create(model="m", messages=asking(), user="somebody", metadata={"a": "b"}, store=False)
-    assert provider.stats().requests == 6, "who asks is no part of the question"
+def test_anthropics_sdk(gateway: Gateway, provider: Simulator) -> None:
+    tools: Any = [{"name": "look", "input_schema": PARAMETERS}]
+    shape = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    with claude(gateway) as client:
+        whole = client.messages.create(**asked())
+        with client.messages.stream(**asked("what is the capital of france")) as stream:
+            replayed = stream.get_final_message()
+        calls: list[Any] = [
+            client.messages.create(**asked(tools=tools, tool_choice={"type": "any"})).content[0] for _ in range(2)
+        ]
+        formed = client.messages.create(**asked(output_config=shape))
+        with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+            client.messages.create(**asked(max_tokens=0))
+    assert [block.text for block in (whole.content[0], replayed.content[0])] == [PARIS, PARIS]  # type: ignore[union-attr]
+    assert (replayed.usage.input_tokens, replayed.usage.output_tokens) == (0, 0)
+    assert [call.name for call in calls] == ["look", "look"]
+    assert calls[0].input == calls[1].input
+    assert calls[0].id != calls[1].id
+    assert City.model_validate_json(formed.content[0].text)  # type: ignore[union-attr]
+    assert provider.stats().requests == 4
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_tool_calls_are_replayed_with_ids_of_their_own(
-    client: openai.OpenAI, provider: Simulator, stream: bool
-) -> None:
-    def called() -> tuple[str, str, str]:
-        done: Any = client.chat.completions.create(
-            model="m", messages=asking(), tools=TOOLS, tool_choice="required", stream=stream
-        )
-        if not stream:
-            call = done.choices[0].message.tool_calls[0]
-            return call.id, call.function.name, call.function.arguments
-        deltas = [call for chunk in done for choice in chunk.choices for call in choice.delta.tool_calls or ()]
-        return (
-            "".join(call.id or "" for call in deltas),
-            "".join(call.function.name or "" for call in deltas),
-            "".join(call.function.arguments or "" for call in deltas),
-        )
-
-    first, second = called(), called()
-    assert first[1:] == second[1:]
-    assert first[1] == "look"
-    assert "city" in json.loads(first[2])
-    assert first[0] != second[0]
-    assert provider.stats().requests == 1
+def test_errors_in_anthropics_sdk(provider: Simulator) -> None:
+    provider.reset()
+    with locked_to(provider) as gateway, claude(gateway, api_key=KEY) as client:
+        with pytest.raises(anthropic.AuthenticationError):
+            client.with_options(api_key="another").messages.create(**asked())
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.create(**asked(model="claude"))
+        with pytest.raises(anthropic.BadRequestError) as unread:
+            client.messages.create(**asked(messages=[]))
+        client.messages.create(**asked())
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            client.messages.create(**asked("Who are you?"))
+    body: Any = unread.value.body
+    assert body["error"]["type"] == "invalid_request_error"
+    assert 0 < int(refused.value.response.headers["retry-after"]) <= 61
 
 
-def test_a_turn_with_a_replayed_tool_call_finds_the_answer_of_the_first(
-    client: openai.OpenAI, provider: Simulator
-) -> None:
-    for _ in range(2):
-        done = client.chat.completions.create(model="m", messages=asking(), tools=TOOLS, tool_choice="required")
-        message = done.choices[0].message
-        assert message.tool_calls is not None
-        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}
-        turns = [*asking(), message.model_dump(exclude_none=True), result]
-        client.chat.completions.create(model="m", messages=turns, tools=TOOLS)
-    assert provider.stats().requests == 2
-
-
-def test_a_json_schema_is_kept_to_and_matched_exactly(client: openai.OpenAI, provider: Simulator) -> None:
-    class City(BaseModel):
-        name: str
-
-    parsed = [
-        client.chat.completions.parse(model="m", messages=asking(text), response_format=City)
-        for text in (QUESTION, QUESTION, "what is the capital of france")
-    ]
-    assert all(isinstance(one.choices[0].message.parsed, City) for one in parsed)
-    assert provider.stats().requests == 2
-
-
-def test_embeddings_models_and_completions(client: openai.OpenAI, provider: Simulator) -> None:
-    first, second = (client.embeddings.create(model="e", input=["a", "b"]) for _ in range(2))
-    assert first.data[0].embedding == second.data[0].embedding
-    assert (second.usage.total_tokens, provider.stats().requests) == (0, 1)
-    assert [model.id for model in client.models.list()] == ["sim-large", "sim-small"]
-    assert client.models.retrieve("sim-large").owned_by == "simulator"
-    with pytest.raises(openai.NotFoundError):
-        client.models.retrieve("unheard-of")
-    one, other = (client.completions.create(model="m", prompt="Say hello.", max_tokens=999) for _ in range(2))
-    assert one.choices[0].text == other.choices[0].text
-    assert provider.stats().requests == 2
-
-
-def test_errors_are_the_upstreams_own_and_never_stored(client: openai.OpenAI, provider: Simulator) -> None:
-    for _ in range(2):
-        with pytest.raises(openai.BadRequestError) as raised:
-            client.chat.completions.create(model="m", messages=asking(), n=4096)
-        assert raised.value.body == {
-            "message": "Invalid value for 'n': expected an integer from 1 to 128.",
-            "type": "invalid_request_error",
-            "param": "n",
-            "code": "invalid_type",
-        }
-    assert provider.stats().requests == 2
-
-
-def test_the_sdk_waits_as_long_as_the_gateway_says_and_tries_again(provider: Simulator) -> None:
-    settings = {"models": to(provider.url, limits={"rpm": 600, "burst": 0.1}), "timeouts": {"queue": 0.01}}
-    with Gateway(settings) as gateway, openai.OpenAI(base_url=gateway.url, api_key="any", max_retries=9) as client:
-        told = []
-        for number in range(4):
-            raw = client.chat.completions.with_raw_response.create(model="m", messages=asking(f"Number {number}?"))
-            told.append(raw.retries_taken)
-        assert sum(told) >= 1
+def test_anthropics_sdk_tries_again_what_failed_and_what_was_refused(gateway: Gateway, provider: Simulator) -> None:
+    provider.inject(Fault(kind="error", status=529, count=1))
+    with claude(gateway, max_retries=2) as client:
+        raw = client.messages.with_raw_response.create(**asked())
+    assert (raw.retries_taken, raw.parse().content[0].text) == (1, PARIS)  # type: ignore[union-attr]
+    with eager_to(provider) as eager, claude(eager, max_retries=9) as client:
+        many = [client.messages.with_raw_response.create(**asked(f"Number {number}?")) for number in range(4)]
+    assert sum(one.retries_taken for one in many) >= 1
 
 
 def test_langchain(gateway: Gateway, provider: Simulator) -> None:
@@ -194,6 +123,16 @@ def test_langchain(gateway: Gateway, provider: Simulator) -> None:
     assert model.invoke(QUESTION).content == PARIS
     assert "".join(str(chunk.content) for chunk in model.stream(QUESTION)) == PARIS
     assert provider.stats().requests == 1
+    calling = model.bind_tools([City], tool_choice="City")
+    calls = [calling.invoke(QUESTION) for _ in range(2)]
+    assert all(isinstance(one, AIMessage) and one.tool_calls[0]["name"] == "City" for one in calls)
+    assert isinstance(model.with_structured_output(City, method="json_schema").invoke(QUESTION), City)
+    assert provider.stats().requests == 3
+    with pytest.raises(openai.BadRequestError):
+        model.invoke(QUESTION, n=4096)
+    provider.inject(Fault(kind="error", count=1))
+    again = ChatOpenAI(base_url=gateway.url, api_key=SecretStr("any"), model="m", max_retries=1)
+    assert again.invoke("Who are you?").content
 
 
 def test_llama_index(gateway: Gateway, provider: Simulator) -> None:
@@ -204,11 +143,24 @@ def test_llama_index(gateway: Gateway, provider: Simulator) -> None:
     assert provider.stats().requests == 1
 
 
-def test_curl(gateway: Gateway, tmp_path: Path) -> None:
-    curl = shutil.which("curl")
-    assert curl is not None
-    body = tmp_path / "body.json"
-    body.write_text(json.dumps({"model": "m", "messages": asking()}))
-    words = [curl, "-sS", f"{gateway.url}/chat/completions", "-H", "content-type: application/json"]
-    done = subprocess.run([*words, "-d", f"@{body}"], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == PARIS
+def test_llama_indexs_model_for_all_that_is_like_openais(gateway: Gateway, provider: Simulator) -> None:
+    model = OpenAILike(
+        api_base=gateway.url,
+        api_key="any",
+        model="m",
+        is_chat_model=True,
+        is_function_calling_model=True,
+        max_retries=0,
+    )
+    question = [ChatMessage(role="user", content=QUESTION)]
+    assert model.chat(question).message.content == PARIS
+    assert [chunk.message.content for chunk in model.stream_chat(question)][-1] == PARIS
+    assert provider.stats().requests == 1
+    look = FunctionTool.from_defaults(lambda city: city, name="look", description="Look at a city.")
+    called = [model.chat_with_tools([look], QUESTION, tool_required=True) for _ in range(2)]
+    names = [call.tool_name for one in called for call in model.get_tool_calls_from_response(one)]
+    assert names == ["look", "look"]
+    assert provider.stats().requests == 2
+    assert isinstance(called[0].message.blocks, list)
+    with pytest.raises(openai.BadRequestError):
+        model.chat(question, n=4096)

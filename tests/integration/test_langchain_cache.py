@@ -156,6 +156,28 @@ def test_close_wordings_with_another_answer_are_asked_again(model: EchoModel, as
     assert model.invoke(next_asked).content == f"answer to: {next_asked}"
 
 
+RETRIEVAL = (
+    "Answer the question based only on the following context:\n{context}\n\nQuestion: {question}",
+    "Use the following pieces of retrieved context to answer the question. Be brief.\nQuestion: {question} \n"
+    "Context: {context} \nAnswer:",
+)
+
+
+@pytest.mark.parametrize("template", RETRIEVAL)
+def test_of_a_prompt_of_retrieval_the_question_is_compared_and_the_context_matched(
+    model: EchoModel, template: str
+) -> None:
+    def ask(question: str, page: str) -> int:
+        context = f"From page {page}. " + "The shop rents bikes by the day, by the week and for whole seasons. " * 40
+        model.invoke(template.format(context=context, question=question))
+        return len(model.calls)
+
+    assert ask("How do I reset my password?", "one") == 1
+    assert ask("How can I reset my password?", "one") == 1, "in other words"
+    assert ask("How can I reset my password?", "two") == 2, "another context"
+    assert ask("How do I delete my account?", "one") == 3, "another question"
+
+
 def test_one_embedding_per_miss_and_none_per_exact_hit() -> None:
     embedder = CountingEmbedder()
     model = EchoModel(cache=SemanticCache(embedder=embedder))

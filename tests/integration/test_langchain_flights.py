@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableParallel
 from langchain_models import QUESTION, Scripted, asked, left_nothing, model_of, streamed, summed, waiting
 
-from dispatch_core import HashingEmbedder, LimitExceeded, Threshold
+from dispatch_core import HashingEmbedder, LimitExceeded, Threshold, flights
 from dispatch_core.simulate import Simulator, SimulatorConfig
 from langchain_dispatch import SemanticCache, TokenRateLimiter, dispatch
 
@@ -61,6 +61,19 @@ async def test_equal_questions_in_tasks_are_one_call(
     assert provider.stats().requests == limiter.stats().admitted == 1
     assert cache.stats().shared == 7
     assert left_nothing(cache, limiter)
+
+
+async def test_who_reads_a_stream_may_ask_the_same_meanwhile(
+    provider: Simulator, cache: SemanticCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.reset()
+    monkeypatch.setattr(flights, "READING", 0.01)
+    model = dispatch(model_of(provider), cache=cache)
+    async for _ in model.astream(QUESTION):
+        one, other = await asyncio.gather(model.ainvoke(QUESTION), model.ainvoke(QUESTION))
+        assert one.content == other.content
+    assert provider.stats().requests == 2
+    assert left_nothing(cache)
 
 
 def test_equal_questions_in_threads_are_one_call(cache: SemanticCache, using: Using) -> None:

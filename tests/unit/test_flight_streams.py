@@ -11,9 +11,8 @@ from fakes import Clock
 from flights import COST, QUERY, World, tasks_of, until, virtual_world
 from virtual_time import in_virtual_time, virtual_now
 
-from dispatch_core import (
-    Match,
-)
+from dispatch_core import Match, flights
+from dispatch_core.flights import READING
 
 # Streams
 
@@ -93,7 +92,7 @@ def test_an_abandoned_stream_frees_the_others(monkeypatch, how):
         stream = _streamed(world, monkeypatch)
         await anext(stream)
         others = tasks_of(world, 5)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         assert world.waiting == 5
         if how == "close":
             await stream.aclose()
@@ -117,6 +116,53 @@ def test_an_abandoned_stream_of_a_thread_frees_the_others():
         until(lambda: world.waiting == 1)
         del stream
         assert job.result() == b"answer"
+    assert (world.calls, world.left_nothing()) == (1, True)
+
+
+def test_a_reader_who_waits_for_others_holds_them_up_for_a_moment_only(monkeypatch):
+    pytest.importorskip("llama_index.core")
+
+    async def main() -> None:
+        world = virtual_world()
+        stream = _streamed(world, monkeypatch)
+        await anext(stream)
+        start = virtual_now()
+        assert await asyncio.gather(*tasks_of(world, 5)) == [b"answer"] * 5
+        assert virtual_now() - start == pytest.approx(READING + 1, abs=0.01), "and one of them asked for all"
+        assert [chunk.text async for chunk in stream][-1] == "answer"
+        assert (world.calls, world.left_nothing()) == (2, True)
+
+    in_virtual_time(main())
+
+
+def test_a_slow_model_is_waited_for_as_long_as_its_stream_is_read(monkeypatch):
+    pytest.importorskip("llama_index.core")
+
+    async def main() -> None:
+        world = virtual_world()
+
+        async def reads() -> None:
+            async for _ in _streamed(world, monkeypatch):
+                await asyncio.sleep(0.9 * READING)
+
+        reading = asyncio.create_task(reads())
+        await asyncio.sleep(11)
+        assert await world.aask() == b"answer"
+        await reading
+        assert (world.calls, world.dispatcher.stats().shared) == (1, 1)
+
+    in_virtual_time(main())
+
+
+def test_a_thread_that_reads_a_stream_may_wait_for_another_that_asks_the_same(monkeypatch):
+    monkeypatch.setattr(flights, "READING", 0.01)
+    world = World()
+    form = _Form()
+    stream = _exchange(world).stream(lambda: (form._response(text) for text in ("a", "answer")))
+    next(stream)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(world.ask).result() == b"answer"
+    assert [piece.text for piece in stream] == ["answer"]
     assert (world.calls, world.left_nothing()) == (1, True)
 
 

@@ -205,3 +205,15 @@ def test_no_tenant_can_name_anothers_namespace(one: str, narrow: str, other: str
     if one != other:
         assert Tenant(namespace=one).narrowed(narrow) != Tenant(namespace=other).narrowed(wide)
         assert Tenant(namespace=one).tag(narrow) != Tenant(namespace=other).tag(wide)
+
+
+@pytest.mark.parametrize("wire", [CHAT, MessagesWire()], ids=["chat", "messages"])
+def test_of_a_prompt_of_retrieval_the_question_is_compared_and_the_context_is_scope(wire: Any) -> None:
+    def read(context: str, question: str) -> Any:
+        text = f"Answer the question based only on the following context:\n{context}\n\nQuestion: {question}"
+        return call(wire, messages=[{"role": "user", "content": text}], max_tokens=9)
+
+    one, reworded, elsewhere = read("a", "Who?"), read("a", "Who is it?"), read("b", "Who?")
+    assert [each.text for each in (one, reworded, elsewhere)] == ["Who?", "Who is it?", "Who?"]
+    assert one.facts == reworded.facts != elsewhere.facts
+    assert one.semantic

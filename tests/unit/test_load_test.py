@@ -23,12 +23,13 @@ from benchmarks.demo.trace import ANSWERS, QUESTIONS, Arrival, Question, load_an
 from benchmarks.load_test.__main__ import _judged
 from benchmarks.load_test.application import application
 from benchmarks.load_test.arms import ARMS, Answer, Target
+from benchmarks.load_test.context import contexts
 from benchmarks.load_test.locust_rig import locust_command, run_locust
 from benchmarks.load_test.outcome import Asked, Outcome, Run, figures, quantile
 from benchmarks.load_test.plot import plot
 from benchmarks.load_test.regime import ARTICLE, QUICK
 from benchmarks.load_test.replay import replay
-from benchmarks.load_test.report import rows, show, tell, verdicts, write_csv
+from benchmarks.load_test.report import rows, savings, show, tell, verdicts, write_csv
 from benchmarks.load_test.stage import Cost
 from benchmarks.load_test.trace import make_trace, repeated
 from dispatch_core.simulate import Fault, Simulator, SimulatorConfig
@@ -103,17 +104,29 @@ def test_the_replay_counts_from_the_intended_arrival_and_loses_nothing():
     assert last.seconds < slow.seconds
 
 
-@pytest.mark.parametrize("arm", [name for name in ARMS if name != "full"])
+@pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_answers_what_the_provider_does(arm):
     async def twice(target: Target) -> list[Answer]:
         with ARMS[arm].open(target) as ask:
             return [await ask(HOURS), await ask(HOURS)]
 
-    with Simulator(SimulatorConfig(latency=0.0, groups=QUESTIONS, answers=ANSWERS)) as provider:
+    told = SimulatorConfig(latency=0.0, groups=QUESTIONS, answers=ANSWERS, grounded=True)
+    with Simulator(told) as provider:
         first, second = asyncio.run(twice(Target(provider.url, Quota(6000, 10**6, 60.0))))
         assert provider.book.judge(HOURS, first.text)
-        assert (second.text, first.hit, second.hit) == (first.text, False, arm == "exact")
-        assert provider.stats().admitted == (1 if arm == "exact" else 2)
+        assert (second.text, first.hit, second.hit) == (first.text, False, ARMS[arm].limited)
+        counted = provider.stats()
+    calls = 1 if ARMS[arm].limited else 2
+    assert counted.admitted == calls
+    assert (counted.prompt_tokens < 0.6 * calls * ARTICLE.tokens) == (arm in ("full", "gateway"))
+
+
+def test_the_context_of_a_question_holds_its_answer_and_is_that_of_all_its_wordings():
+    context_of, answers = contexts(), load_answers()
+    asked = load_questions()
+    assert all(answers[question.group] in context_of(question.text) for question in asked)
+    assert len({(question.group, context_of(question.text)) for question in asked}) == len(answers)
+    assert context_of("Who are you?") == context_of(HOURS)
 
 
 def test_the_bare_arm_is_refused_and_the_retrying_one_comes_back():
@@ -229,6 +242,16 @@ def test_the_promises_hold_when_they_are_kept():
 def test_a_promise_that_is_broken_is_told(kept, broken):
     told = found(**{"best": outcome(1.0), "base": outcome(3.0), **kept})
     assert broken <= {promise for promise, holds in told.items() if not holds}
+
+
+def test_what_saved_the_tokens_is_told():
+    runs = [
+        run_of(arm, [outcome(1.0)], prompt_tokens=tokens)
+        for arm, tokens in (("retries", 100), ("uncompressed", 90), ("full", 40))
+    ]
+    (line,) = savings(rows(runs))
+    assert line.startswith("open loop: tokens an answer -60.0%: hits -10.0%, compression -50.0%")
+    assert savings(rows(runs[:2])) == []
 
 
 def test_the_files_and_the_table_have_every_arm(tmp_path: Path):

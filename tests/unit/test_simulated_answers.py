@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from small_book import ANSWERS, PARIS, RAG, written_to
 
 from dispatch_core.errors import ConfigError
 from dispatch_core.simulate import AnswerBook, count, draw_pace
+from dispatch_core.simulate.reply import NOT_TOLD, compose
+from dispatch_core.simulate.request import parse_chat
 from dispatch_core.simulate.text import cut, split
 
 
@@ -54,6 +57,18 @@ def test_an_answer_is_judged_by_the_group_of_its_question(book: AnswerBook) -> N
     assert not book.judge("What is the capital of Italy?", PARIS)
     assert not book.judge("What is the capital of Spain?", PARIS)
     assert not book.judge("What is the capital of France?", "The capital of France")
+
+
+def test_a_grounded_model_knows_what_its_prompt_says(book: AnswerBook) -> None:
+    def said(context: str, question: str) -> str:
+        turns = [{"role": "system", "content": context}, {"role": "user", "content": question}]
+        chat = parse_chat(json.dumps({"model": "m", "messages": turns}).encode())
+        return compose(chat, book, grounded=True).text
+
+    capital = "What is the capital of France?"
+    assert said(f"We were told:\n{PARIS}\nAnd more.", capital) == PARIS
+    assert said("We were told nothing.", capital) == NOT_TOLD
+    assert said("We were told nothing.", "Who are you?") == book.answer(book.group_of("Who are you?"))
 
 
 def test_one_question_in_two_groups_is_an_error() -> None:

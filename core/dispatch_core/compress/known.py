@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dispatch_core.compress.frames import Frame
+from typing import Any
+
+from dispatch_core.compress.frames import Frame, segments_of
 
 FRAMES: tuple[Frame, ...] = tuple(
     map(
@@ -33,3 +35,16 @@ FRAMES: tuple[Frame, ...] = tuple(
         ),
     )
 )
+
+
+def question_in(text: str) -> tuple[str, list[Any]]:
+    """The question in a prompt that is one of `FRAMES`, and all else that the prompt says, as JSON; any other text
+    is all question."""
+    # All of them that have a question say this word, and most other texts do not.
+    if "ontext" not in text:
+        return text, []
+    segments = segments_of(text, FRAMES)
+    questions = [said for kind, said in segments if kind == "question"]
+    if len(questions) != 1 or not questions[0].strip():
+        return text, []
+    return questions[0], [{"around": [[kind, "" if kind == "question" else said] for kind, said in segments]}]

@@ -99,6 +99,10 @@ class AnswerBook:
         """The meaning group of the question in `prompt`; None if nobody listed it."""
         return self._groups.get(normal(self.question_in(prompt)))
 
+    def knows(self, group: str) -> bool:
+        """Was the answer for `group` listed?"""
+        return group in self._answers
+
     def answer(self, group: str) -> str:
         """The right answer for `group`: from the file, or made from the group's name (20 to 80 tokens)."""
         known = self._answers.get(group)

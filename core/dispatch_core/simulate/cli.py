@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--style", choices=STYLES, default="sliding", help="how the quota is counted (default: %(default)s)")
     add("--questions", type=Path, metavar="FILE", help="JSON Lines of group and text")
     add("--answers", type=Path, metavar="FILE", help="JSON Lines of group and answer")
+    add("--grounded", action="store_true", help="give a listed answer only if it stands in the prompt")
     add("--latency", type=float, default=1.0, help="factor on all times, 0 for none (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the times drawn (default: %(default)s)")
     add("--require-key", action="store_true", help="answer 401 to requests without an API key")
@@ -58,6 +59,7 @@ def run(namespace: argparse.Namespace) -> int:
             style=namespace.style,
             groups=namespace.questions,
             answers=namespace.answers,
+            grounded=namespace.grounded,
             latency=namespace.latency,
             seed=namespace.seed,
             require_key=namespace.require_key,

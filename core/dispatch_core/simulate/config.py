@@ -17,7 +17,8 @@ class SimulatorConfig:
     ``port`` 0 takes a free port. ``rpm``, ``tpm``, ``itpm`` (input) and ``otpm`` (output tokens) are per minute
     (None: unlimited) and counted over ``window`` seconds in the given ``style``; one quota serves all models and
     keys, in either protocol. ``faults`` are those from the start on and after every reset. ``groups`` and
-    ``answers`` are the JSON Lines files of `AnswerBook.load`. ``latency`` scales all times: 1.0 is
+    ``answers`` are the JSON Lines files of `AnswerBook.load`; ``grounded`` models give a listed answer only if it
+    stands in the prompt, and else say that they were not told. ``latency`` scales all times: 1.0 is
     realistic, 0.0 answers at once. ``seed`` changes the times drawn. ``models`` is what ``GET /v1/models``
     lists; any name is answered.
     """
@@ -32,6 +33,7 @@ class SimulatorConfig:
     style: Style = "sliding"
     groups: Path | None = None
     answers: Path | None = None
+    grounded: bool = False
     latency: float = 1.0
     seed: int = 0
     require_key: bool = False

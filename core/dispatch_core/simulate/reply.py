@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dispatch_core.simulate.answers import AnswerBook
+from dispatch_core.simulate.answers import AnswerBook, normal
 from dispatch_core.simulate.quota import Dimension, Level, Rejection
 from dispatch_core.simulate.request import ApiError, ChatRequest
 from dispatch_core.simulate.schema import example
@@ -20,6 +20,7 @@ _UNITS: Mapping[Dimension, str] = {
     "input_tokens": "input tokens per min (ITPM)",
     "output_tokens": "output tokens per min (OTPM)",
 }
+NOT_TOLD = "The context does not say that."
 _HEADED: tuple[Dimension, ...] = ("requests", "tokens")
 
 
@@ -34,10 +35,15 @@ class Reply:
     tokens: int
 
 
-def compose(chat: ChatRequest, book: AnswerBook) -> Reply:
-    """The reply to a request: the answer of its group, as text or inside the JSON asked for, cut to size."""
+def compose(chat: ChatRequest, book: AnswerBook, *, grounded: bool = False) -> Reply:
+    """The reply to a request: the answer of its group, as text or inside the JSON asked for, cut to size.
+
+    If ``grounded``, a listed answer must stand in the prompt.
+    """
     group = book.group_of(chat.asked)
     text = book.answer(group)
+    if grounded and book.knows(group) and normal(text) not in normal(chat.prompt):
+        text = NOT_TOLD
     if chat.schema is not None:
         try:
             text = json.dumps(example(chat.schema, text), ensure_ascii=False)

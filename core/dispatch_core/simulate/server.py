@@ -160,7 +160,7 @@ class Provider:
     async def _answer(self, request: web.Request, tally: Tally, dialect: Dialect) -> web.StreamResponse:
         authorise(request, self._config)
         chat = dialect.parse(await request.read())
-        reply = wire.compose(chat, self._book)
+        reply = wire.compose(chat, self._book, grounded=self._config.grounded)
         quota, now = self._quota, time.monotonic()
         fault = self._struck(request, tally, now)
         identity = f"{dialect.identity}{self._created:x}{next(self._numbers):08x}"
