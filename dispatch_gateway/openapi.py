@@ -36,6 +36,7 @@ _WISHES = (
     _parameter("header", "cache-control", "no-cache, no-store, only-if-cached, max-age=SECONDS"),
     _parameter("header", "x-dispatch-namespace", "A namespace within the caller's own.", {**TEXT, "maxLength": 200}),
     _parameter("header", "x-dispatch-threshold", "A higher threshold; lower ones are not heeded."),
+    _parameter("header", "x-dispatch-compression", "off: the prompt is sent whole.", {"enum": ["on", "off"]}),
     _parameter("header", "x-dispatch-tags", "Names with commas between, to forget the answer by."),
 )
 _BETA = _parameter("header", "openai-beta", "Goes along to the upstream.")
@@ -97,6 +98,7 @@ _HEADERS: Mapping[str, Schema] = {
     "age": {"schema": TEXT, "description": "Of a hit, in seconds."},
     "x-dispatch-similarity": {"schema": TEXT, "description": "Of a hit: the cosine of the two questions."},
     "x-dispatch-cache-id": {"schema": TEXT, "description": "Of a stored answer."},
+    "x-dispatch-compressed": {"schema": TEXT, "description": "Of a shortened prompt: its tokens before and after."},
     "x-dispatch-tokens-saved": {"schema": TEXT, "description": "Of a hit: what the upstream's answer had cost."},
 }
 _COME_BACK: Mapping[str, Schema] = {

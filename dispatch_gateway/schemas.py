@@ -144,6 +144,7 @@ SCHEMAS: Mapping[str, Schema] = {
         started=NUMBER,
         state={"enum": ["ok", "draining"]},
         cache={"enum": ["ok", "paused", "off"]},
+        compression={"enum": ["ok", "paused", "off"]},
         semantic={"type": "boolean"},
         entries={"type": ["integer", "null"]},
         outcomes={"type": "object", "additionalProperties": WHOLE},

@@ -8,12 +8,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from dispatch_core.compress import FRAMES, TAGS, Extractive, Frame, History, LLMLinguaCompressor, Lossless, Pipeline
 from dispatch_core.compress.frames import tags_of
+from dispatch_core.compress.lingua import MODEL
 from dispatch_core.errors import CompressionError, ConfigError, MissingExtra
 from dispatch_core.messages import Message, Part, Role
 from dispatch_core.ports import Compressor, Embedder
 from dispatch_gateway.strict import Share, Strict, Tokens
 
-_LINGUA = "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank"
 _FIRST_WORDS = (Message("user", (Part("Are you ready now? We begin.", "context"), Part("Ready?", "question"))),)
 
 
@@ -46,7 +46,7 @@ class LLMLinguaStep(Strict):
     """Of `dispatch_core.LLMLinguaCompressor`."""
 
     share: Share = 0.5
-    model: str = _LINGUA
+    model: str = MODEL
     device: str = "cpu"
 
 

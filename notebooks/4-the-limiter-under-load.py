@@ -4,7 +4,7 @@
 # A burst of calls, a quota that is too small for it. Bare, the provider does the queueing: with 429s, retries and
 # calls that fail. With a limiter the queue is yours: in order, with a place for each call, and nothing is refused.
 #
-# The provider is a simulated one on this machine, with a sliding window of ten seconds instead of a minute.
+# The provider is a simulated one on this machine, with a sliding window of twelve seconds instead of a minute.
 
 # %%
 import asyncio
@@ -17,16 +17,15 @@ import figures
 from dispatch_core import LimitExceeded, TokenLimiter, Usage
 from dispatch_core.simulate import Simulator, SimulatorConfig
 
-quota = {"rpm": 480, "tpm": 120_000, "window": 10.0}
+quota = {"rpm": 200, "tpm": 60_000, "window": 12.0}
 provider = Simulator(SimulatorConfig(**quota, latency=0.5)).start()
-client = openai.AsyncOpenAI(base_url=provider.url, api_key="none", max_retries=0)
 
-# 120 calls within two and a half seconds; the quota is 80 in any ten.
-prompts = [f"Summarise ticket {number} of the help desk in two sentences." for number in range(120)]
-spacing = 0.02
+# 60 calls within six seconds; the quota is 40 in any twelve.
+prompts = [f"Summarise ticket {number} of the help desk in two sentences." for number in range(60)]
+spacing = 0.1
 
 
-async def send(prompt):
+async def send(client, prompt):
     """One request, no retries: its status, its headers, its tokens."""
     messages = [{"role": "user", "content": prompt}]
     try:
@@ -39,15 +38,20 @@ async def send(prompt):
 
 async def burst(call, name):
     """All prompts, one every `spacing` seconds, whatever became of those before."""
-    provider.reset()
-    start = time.perf_counter()
+    async with openai.AsyncOpenAI(base_url=provider.url, api_key="none", max_retries=0) as client:
+        # The first call opens a connection; it is not measured.
+        await send(client, "Is anybody there?")
+        provider.reset()
+        with tqdm(total=len(prompts), desc=name) as bar:
+            start = time.perf_counter()
 
-    async def one(number, prompt):
-        await asyncio.sleep(number * spacing)
-        return await call(prompt, start, bar)
+            async def one(number, prompt):
+                await asyncio.sleep(number * spacing)
+                called = await call(client, prompt, start)
+                bar.update()
+                return called
 
-    with tqdm(total=len(prompts), desc=name) as bar:
-        return await asyncio.gather(*(one(number, prompt) for number, prompt in enumerate(prompts)))
+            return await asyncio.gather(*(one(number, prompt) for number, prompt in enumerate(prompts)))
 
 
 # %% [markdown]
@@ -57,21 +61,19 @@ async def burst(call, name):
 
 
 # %%
-async def bare(prompt, start, bar):
+async def bare(client, prompt, start):
     asked = time.perf_counter() - start
     refused = []
     for pause in (0.5, 1.0, None):
-        status, _, _ = await send(prompt)
+        status, _, _ = await send(client, prompt)
         if status != 429:
             break
         refused.append(time.perf_counter() - start)
         if pause is not None:
             await asyncio.sleep(pause)
-    bar.update()
     return figures.Call(asked, asked, time.perf_counter() - start, refused, failed=status == 429)
 
 
-await send("The first call opens the connection; it is not measured.")
 bare_calls = await burst(bare, "bare")
 bare_stats = provider.stats()
 
@@ -86,18 +88,17 @@ print("one call is estimated at", limiter.estimate(prompts[0], max_tokens=120))
 samples = []
 
 
-async def dispatched(prompt, start, bar):
+async def dispatched(client, prompt, start):
     asked = time.perf_counter() - start
     refused = []
     async with limiter.reserve(prompt, max_tokens=120) as reservation:
         sent = time.perf_counter() - start
-        status, headers, usage = await send(prompt)
+        status, headers, usage = await send(client, prompt)
         while reservation.throttled(status, headers):
             refused.append(time.perf_counter() - start)
             await reservation.aagain()
-            status, headers, usage = await send(prompt)
+            status, headers, usage = await send(client, prompt)
         reservation.settle(usage, headers)
-    bar.update()
     return figures.Call(asked, sent, time.perf_counter() - start, refused)
 
 
@@ -130,8 +131,8 @@ figures.queue_timeline({"bare": bare_calls, "dispatched": calls})
 # asking; faster than the quota is nothing.
 #
 # Should a 429 stand on the right, too, then this very process stalled: the limiter frees a place a tenth of a second
-# after the provider would, and a request that left later than that comes too soon again. `throttled` gives the
-# reservation back, and the call goes again before all who came later.
+# after the provider would, and the place of a request that left later than that is not free yet. `throttled` gives
+# the reservation back, and the call goes again before all who came later.
 #
 # ## The same from inside
 
@@ -210,6 +211,5 @@ with ThreadPoolExecutor(8) as threads:
 print(f"{len(tokens)} answers through threads, {sum(tokens)} tokens, {provider.stats().rejected_429} × 429")
 
 # %%
-await client.close()
 sync_client.close()
 provider.stop()

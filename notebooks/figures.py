@@ -179,6 +179,23 @@ def shared_quota(
     return _done(figure, legend=np.atleast_1d(axes)[0].get_legend_handles_labels()[0])
 
 
+def facts_kept(curves: Mapping[str, Sequence[tuple[float, float]]], *, whole: float) -> Any:
+    """Of shortened prompts, by the name of the facts: tokens sent, and the share of facts that survived."""
+    figure, axis = _canvas(8.5, 3.6)
+    for (name, points), colour in zip(curves.items(), (DISPATCHED, FAINT), strict=False):
+        tokens, kept = zip(*points, strict=True)
+        axis.plot(tokens, kept, color=colour, linewidth=2, marker="o", markersize=5, label=name)
+    axis.axvline(whole, color=BARE, linewidth=1.2, linestyle=(0, (4, 3)))
+    place = {"textcoords": "offset points", "color": BARE, "fontsize": 9, "ha": "right"}
+    axis.annotate("the whole prompt", (whole, 0.03), (-5, 0), **place)
+    axis.set(xscale="log", xlabel="tokens sent per prompt", ylabel="prompts that hold the facts", ylim=(0, 1.05))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(0.03, 0.66))
+    _titled(axis, "Shorter prompts")
+    return _done(figure)
+
+
 def _rolling(values: Sequence[bool], window: int) -> Any:
     """Of the last ``window`` values, or of as many as there were."""
     total = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])

@@ -65,6 +65,7 @@ def gateway(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> It
             ]
         },
         "cache": {"embedder": "none"},
+        "compression": {"*": {"steps": ["lossless", {"history": {"tokens": 9}}], "roles": ["tool"]}},
         "keys": [
             {"name": "ann", "hash": hash_of(KEYS["ann"]), "namespace": "ann", "limits": limits},
             {"name": "bob", "hash": hash_of(KEYS["bob"]), "namespace": "bob", "limits": limits},

@@ -98,6 +98,7 @@ async def test_the_status_page_shows_what_happened(
     if BROWSER is None:
         pytest.fail(f"{kind} is not installed")
     await used(client, upstream)
+    gateway.service.meters.spent("compressed", 1500)
     words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
     done = subprocess.run([*words, f"{gateway.root}/"], check=True, capture_output=True, text=True, timeout=120)
     shown = dict(re.findall(r'id="([\w-]+)">([^<]*)<', done.stdout))
@@ -105,6 +106,7 @@ async def test_the_status_page_shows_what_happened(
     assert shown["cache"] == "cache by meaning"
     assert (shown["rate"], shown["rate-note"]) == ("66.7 %", "2 of 3 lookups, 1 entries")
     assert (shown["saved"], shown["under"], shown["refusals"]) == ("24", "0", "0")
+    assert shown["saved-note"] == "24 spent, 0 wasted, 1,500 left out of prompts"
     assert "of 600" in done.stdout
 
 

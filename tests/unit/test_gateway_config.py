@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,33 @@ async def test_steps_that_cannot_work_here_are_told_at_the_start(tmp_path: Path,
     monkeypatch.setitem(sys.modules, "llmlingua", None)
     with pytest.raises(ConfigError, match=r"^compression\.m\.steps\[0\]: .*ai-dispatcher\[compress\]"):
         started("llmlingua")
+
+
+async def test_a_model_of_a_step_is_loaded_at_the_start(tmp_path: Path, monkeypatch: Any) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Loaded:
+        def __init__(self, name: str, *, device_map: str, use_llmlingua2: bool) -> None:
+            if name == "broken":
+                raise OSError("no such model")
+
+        def compress_prompt(self, context: list[str], **settings: Any) -> dict[str, Any]:
+            asked.append(settings)
+            return {"compressed_prompt": context[0][:5]}
+
+    package = types.ModuleType("llmlingua")
+    package.__spec__ = ModuleSpec("llmlingua", None)
+    package.PromptCompressor = Loaded  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "llmlingua", package)
+
+    def settings(model: str) -> Any:
+        steps = [{"llmlingua": {"model": model, "share": 0.4}}]
+        return read(tmp_path, {"cache": {"embedder": "none"}, "compression": {"*": {"steps": steps}}})
+
+    assert Service(settings("small")).compression.of("any") is not None
+    assert len(asked) == 1
+    with pytest.raises(ConfigError, match=r"^compression\.\*\.steps\[0\]: the model 'broken' could not be loaded"):
+        Service(settings("broken"))
 
 
 def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:

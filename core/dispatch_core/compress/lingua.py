@@ -17,7 +17,7 @@ from dispatch_core.compress.units import spans
 from dispatch_core.errors import CompressionError, ConfigError, MissingExtra
 from dispatch_core.messages import Compressed, Count, Message, Role
 
-_MODEL = "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank"
+MODEL = "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank"
 _FORCED = ["\n", ".", "!", "?", ",", "。", "！", "？"]
 _LEAST_RATE = 0.05
 
@@ -43,7 +43,7 @@ class LLMLinguaCompressor:
 
     def __init__(
         self,
-        model: str | PromptCompressor = _MODEL,
+        model: str | PromptCompressor = MODEL,
         *,
         share: float = 0.5,
         device: str = "cpu",
