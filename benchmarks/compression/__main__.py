@@ -120,7 +120,7 @@ def _same(question: Question, context: str, after: str) -> bool:
     if not (after.startswith(above) and after.endswith(below)):
         return False
     inside = after[len(above) : len(after) - len(below)]
-    records = [json.loads(line) for line in inside.splitlines() if line.startswith("{")]
+    records = [json.loads(line) for line in inside.splitlines() if line.startswith('{"id"')]
     prose = [one for one in re.split(r"\n\s*\n", context) if not one.startswith("{")]
     left = _SPACE.sub("", inside)
     return all(_SPACE.sub("", one) in left for one in prose) and records == [_RECORD]

@@ -104,6 +104,17 @@ def test_metadata_belong_to_the_chunk_below_them() -> None:
     assert above["Three."] == ["file_path: c.md"]
 
 
+def test_a_headline_right_above_another_one_is_the_title_of_what_follows() -> None:
+    """Two documents one after another, as LlamaIndex joins them."""
+    text = "Guide to Ulm\n\nFood\n\nSoup is good.\n\nBeds\n\nThree inns.\n\nCalw: a guide\n\nFood\n\nTry the bread."
+    _, units = units_of(text)
+    above = {unit.text: [units[one].text for one in unit.parents] for unit in units}
+    assert above["Three inns."] == ["Guide to Ulm", "Beds"]
+    assert above["Try the bread."] == ["Calw: a guide", "Food"]
+    # What has a name and a value may be an answer.
+    assert [unit.text for unit in units if unit.label] == ["Guide to Ulm", "Food", "Beds", "Food"]
+
+
 def test_lines_that_were_wrapped_are_one_paragraph_and_short_lines_are_not() -> None:
     wrapped = "This sentence was broken by an editor after about\nsixty characters, as is common. Then\ncame another."
     assert [unit.text for unit in units_of(wrapped)[1]] == [

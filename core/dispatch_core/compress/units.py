@@ -29,8 +29,9 @@ _ATTEMPTS = 64
 """Lines that look like JSON and are none, after which a text is taken to hold no more of it."""
 
 _LABELS = ("heading", "head")
-_MINOR = 7
-"""The level of a headline that is marked by nothing but standing alone."""
+_ABOVE = ("heading", "title")
+_MINOR, _TITLE = 8, 7
+"""The levels of headlines that are marked by nothing but standing alone, and standing right above another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch by its offsets, and what it is: code, json, line, head, row, heading, item or prose."""
+    """A stretch by its offsets, and what it is: code, json, line, head, row, heading, title, item or prose."""
 
     start: int
     end: int
@@ -68,7 +69,7 @@ def units_of(text: str) -> tuple[str, list[Unit]]:
     previous = ""
     for block, span in enumerate(spans(text)):
         number = len(found)
-        if span.kind == "heading":
+        if span.kind in _ABOVE:
             headings = [one for one in headings if one[0] < span.level]
         head = head if span.kind == "row" else None
         # A list is over where a table begins.
@@ -76,7 +77,7 @@ def units_of(text: str) -> tuple[str, list[Unit]]:
         previous = span.kind
         above = (*(one for _, one in headings), *(one for one in (intro, head) if one is not None))
         found += [(start, end, above, span, block) for start, end in _pieces(text, span)]
-        if span.kind == "heading":
+        if span.kind in _ABOVE:
             headings.append((span.level, number))
         elif span.kind == "head":
             head = number
@@ -160,7 +161,12 @@ def _paragraph(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[li
     last = _paragraph_end(text, lines, at)
     item = _ITEM.match(text, start, end) or _REFERENCE.match(text, start, end)
     if not item and last == at + 1 and _headline(text, lines, at):
-        return [Span(start, end, "heading", _MINOR)], last
+        named = _NAMED.match(text, start, end) is not None
+        if _above_another(text, lines, last):
+            # What names something may be worth something alone.
+            return [Span(start, end, "title" if named else "heading", _TITLE)], last
+        if not named:
+            return [Span(start, end, "heading", _MINOR)], last
     return [Span(start, lines[last - 1][1], "item" if item else "prose")], last
 
 
@@ -252,7 +258,18 @@ def _headline(text: str, lines: Sequence[tuple[int, int]], at: int) -> bool:
     line = text[start:end]
     alone = at + 1 < len(lines) and not text[lines[at + 1][0] : lines[at + 1][1]].strip()
     follows = bool(text[end:].strip())
-    return alone and follows and len(line) <= _HEADLINE and not _ENDED.search(line) and not _NAMED.match(line)
+    return alone and follows and len(line) <= _HEADLINE and not _ENDED.search(line)
+
+
+def _above_another(text: str, lines: Sequence[tuple[int, int]], at: int) -> bool:
+    """Is the next line that is not blank a headline as well?"""
+    while at < len(lines) and not text[lines[at][0] : lines[at][1]].strip():
+        at += 1
+    if at == len(lines) or any(
+        pattern.match(text, *lines[at]) for pattern in (*_BEGINS, _NAMED, _INDENTED, _OPENS_JSON)
+    ):
+        return False
+    return _headline(text, lines, at)
 
 
 def _pieces(text: str, span: Span) -> Iterator[tuple[int, int]]:
