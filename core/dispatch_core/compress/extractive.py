@@ -32,8 +32,8 @@ class Extractive:
 
     Sentences are ranked by their cosine to the question, by the rare words they share with it, with the question
     before it and with the best sentences, and by their headings and neighbours, and taken by maximal marginal
-    relevance. A heading stays with what is kept below it, the head of a table with its rows. Code, formulas and JSON
-    are kept whole or not at all; numbers, links and citations are never cut.
+    relevance. A heading stays with what is kept below it, the head of a table with its rows. Code, formulas, JSON and
+    records of names and values are kept whole or not at all; numbers, links and citations are never cut.
 
     The aim is the budget of the call, or ``share`` of the tokens (0 to 1); a prompt within it is not touched, nor is
     one of fewer than ``least`` tokens. The best sentence stays even if there is no room for it. ``embedder`` is that
