@@ -120,10 +120,10 @@ def _gateways(count: int, redis: str, provider: str) -> Iterator[list[Gateway]]:
         file = Path(folder, "dispatch.yaml")
         file.write_text(json.dumps(settings), "utf-8")
         words = [sys.executable, "-m", "dispatch_gateway", "--config", str(file), "--port", "0"]
+        words += ["--log-level", "warning"]
         started = []
         for _ in range(count):
-            process = subprocess.Popen([*words, "--log-level", "warning"], stdout=subprocess.PIPE, text=True)
-            ends.callback(process.wait)
+            process = ends.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
             ends.callback(process.terminate)
             assert process.stdout is not None
             started.append(Gateway(process.stdout.readline().split()[-1], process.pid))
