@@ -59,6 +59,8 @@ def record_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
 
 def columns_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[int, int]:
     """Lines in columns by tabs, commas, semicolons or spaces, and how many of them are their head: 1 or 0."""
+    if not all(start < end for start, end in lines[at : at + _FEWEST]):
+        return at, 0
     for separator, fewest in _SEPARATORS:
         columns = _columns(separator, text, lines[at])
         last = at

@@ -79,12 +79,11 @@ def _in_common(wanted: frozenset[str], units: Sequence[Unit], above: float) -> S
     """How much of what is looked for each unit holds, 0 to 1; what its headings add counts ``above`` as much."""
     held = _shared(wanted, [unit.text for unit in units])
     rarity = _rarity(held)
-    return np.array(
-        [
-            _share(rarity, own) + above * _share(rarity, frozenset().union(*(held[at] for at in unit.parents)) - own)
-            for unit, own in zip(units, held, strict=True)
-        ]
-    )
+    shares = np.array([_share(rarity, own) for own in held])
+    # Few headings stand above many units.
+    brought = {parents: frozenset[str]().union(*(held[at] for at in parents)) for parents in {u.parents for u in units}}
+    added = [brought[unit.parents] - own for unit, own in zip(units, held, strict=True)]
+    return shares + above * np.array([_share(rarity, more) for more in added])
 
 
 def _linked(scores: Scores, asks: frozenset[str], units: Sequence[Unit]) -> Scores:
