@@ -275,6 +275,14 @@ def test_a_passage_that_follows_itself_is_left_out() -> None:
     assert without_repeats(f"A\n\n{CHUNK}\n\n{CHUNK}\n\nB") == (f"A\n\n{CHUNK}\n\nB", (CHUNK,))
 
 
+def test_a_passage_that_follows_itself_twice_is_left_out_twice() -> None:
+    short = "A paragraph of some fifty characters, more or less."
+    left, dropped = without_repeats("\n\n".join([short] * 6))
+    assert left.split("\n\n")[:2] == [short] * 2
+    assert len(dropped) == 2
+    assert without_repeats(left) == (left, ())
+
+
 def test_a_passage_that_stands_elsewhere_above_leaves_a_mark() -> None:
     left, dropped = without_repeats(f"# Pen\n\n{LONG}\n\n# Ink\n\n{LONG}\n\nEnd")
     assert left == f"# Pen\n\n{LONG}\n\n# Ink\n\n[as above: “The warranty covers two years from the…”]\n\nEnd"

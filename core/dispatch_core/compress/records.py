@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 _METADATA = re.compile(r"([a-z][\w -]{0,30}): ?\S[^\n]{0,300}$")
-_FIELD = re.compile(r"[ \t]*([^\W\d_][\w .()/&'-]{0,38})[:：][ \t]?\S[^\n]{0,160}$")
+_FIELD = re.compile(r"[ \t]*([^\W\d_][\w .()/&'-]{0,38})[:：](?!//)[ \t]?\S[^\n]{0,160}$")
 _SEPARATORS = (
     (re.compile(r"\t"), 1),
     (re.compile(r";(?!\s)"), 1),

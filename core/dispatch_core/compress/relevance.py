@@ -81,7 +81,8 @@ def _in_common(wanted: frozenset[str], units: Sequence[Unit], above: float) -> S
     rarity = _rarity(held)
     shares = np.array([_share(rarity, own) for own in held])
     # Few headings stand above many units.
-    brought = {parents: frozenset[str]().union(*(held[at] for at in parents)) for parents in {u.parents for u in units}}
+    headings = {unit.parents for unit in units}
+    brought = {parents: frozenset[str]().union(*(held[at] for at in parents)) for parents in headings}
     added = [brought[unit.parents] - own for unit, own in zip(units, held, strict=True)]
     return shares + above * np.array([_share(rarity, more) for more in added])
 
