@@ -153,7 +153,11 @@ class SemanticCache(Shared, BaseCache):
         return await self.dispatcher.areject(hit_id)
 
     def explain(self, question: LanguageModelInput, model: BaseLanguageModel[Any]) -> Explanation:
-        """What ``model.invoke(question)`` would find here, and why. Changes nothing, asks no model."""
+        """What ``model.invoke(question)`` would find here, and why. Changes nothing, asks no model.
+
+        In a chain the model is given more than the question: ``explain(prompt.invoke({...}), model)``. The question
+        alone, without the system prompt, is another one, and finds nothing.
+        """
         core, query = self.dispatcher.cache, query_of(*call_of(question, model), self.namespace)
         if core is None or query is None:
             return Explanation(str(question), False, "no-stable-identity")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.compression.prompts import LAYOUTS, Question, questions
 from benchmarks.compression.run import Row, TimedEmbedder, arms, floor, measured
-from dispatch_core import Lossless, MemoEmbedder, Message, SentenceTransformerEmbedder
+from dispatch_core import Lossless, MemoEmbedder, SentenceTransformerEmbedder
 from dispatch_core.ports import Embedder
 
 SHARES = (0.5, 0.35, 0.2)
@@ -81,13 +81,13 @@ def _lossless(asked: Sequence[Question]) -> str:
     """Prompts as they are untidily put together, and whether each fact and each word of them is still there."""
     before = after = facts = words = 0
     for one in asked:
-        untidy = _untidy(one)
-        done = Lossless().compress(untidy)
+        context = _untidy(one)
+        done = Lossless().compress(one.messages(context))
         before += done.tokens_before
         after += done.tokens_after
         left = done.messages[1].text
         facts += one.line in left
-        words += _same(untidy[1].text, left)
+        words += _same(one, context, left)
     return (
         f"lossless, on untidy prompts: {1 - after / before:.1%} of the tokens saved, "
         f"{facts} of {len(asked)} answers and the words of {words} of {len(asked)} prompts unchanged"
@@ -97,16 +97,13 @@ def _lossless(asked: Sequence[Question]) -> str:
 _RECORD = {"id": 17, "price": 12.5, "tags": ["a", "b  c"], "note": "two  spaces\nand a line"}
 
 
-def _untidy(question: Question) -> list[Message]:
+def _untidy(question: Question) -> str:
     """Spaces at the ends of lines and between sentences, empty lines, a chunk that comes twice, a record as JSON."""
     blocks = question.context.split("\n\n")
     middle = len(blocks) // 2
     twice = "\n\n".join(blocks[middle : middle + 4])
     record = json.dumps(_RECORD, indent=4)
-    context = "\n\n\n\n".join([*blocks[:middle], twice, *blocks[middle:], record, twice])
-    prompt, at = question.messages()[1].text, question.messages()[1].text.index(question.context)
-    text = prompt[:at] + _spaced(context) + prompt[at + len(question.context) :]
-    return [question.messages()[0], Message.of("user", text)]
+    return _spaced("\n\n\n\n".join([*blocks[:middle], twice, *blocks[middle:], record, twice]))
 
 
 def _spaced(context: str) -> str:
@@ -117,13 +114,16 @@ def _spaced(context: str) -> str:
     )
 
 
-def _same(before: str, after: str) -> bool:
-    """Does every paragraph stand in what is left, its white space apart? And the record say the same?"""
-    left = _SPACE.sub("", after)
-    paragraphs = [_SPACE.sub("", one) for one in re.split(r"\n\s*\n", before)]
-    record = next(line for line in after.splitlines() if line.startswith('{"id"'))
-    prose = [one for one in paragraphs if not one.startswith("{")]
-    return all(one in left for one in prose) and json.loads(record) == _RECORD
+def _same(question: Question, context: str, after: str) -> bool:
+    """Does the frame stand around what is left, every paragraph in it, its white space apart, and the same record?"""
+    above, below = question.messages("\0")[1].text.split("\0")
+    if not (after.startswith(above) and after.endswith(below)):
+        return False
+    inside = after[len(above) : len(after) - len(below)]
+    records = [json.loads(line) for line in inside.splitlines() if line.startswith('{"id"')]
+    prose = [one for one in re.split(r"\n\s*\n", context) if not one.startswith("{")]
+    left = _SPACE.sub("", inside)
+    return all(_SPACE.sub("", one) in left for one in prose) and records == [_RECORD]
 
 
 if __name__ == "__main__":

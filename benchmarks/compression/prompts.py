@@ -47,10 +47,10 @@ class Question:
     line: str
     context: str
 
-    def messages(self) -> list[Message]:
-        """The prompt as LlamaIndex, or for chunks LangChain, makes it."""
+    def messages(self, context: str | None = None) -> list[Message]:
+        """The prompt as LlamaIndex, or for chunks LangChain, makes it, of another ``context`` if one is given."""
         template = _LLAMAINDEX if self.layout == "documents" else _LANGCHAIN
-        prompt = template.format(context=self.context, question=self.text)
+        prompt = template.format(context=self.context if context is None else context, question=self.text)
         return [Message.of("system", "You answer questions about documents."), Message.of("user", prompt)]
 
 

@@ -78,6 +78,9 @@ BLOCKS = st.one_of(
     CODE,
     RECORDS.map(lambda value: json.dumps(value, indent=2)),
     st.sampled_from(["# Title", "## Part", "Fees", "- one. Two\n- three", "| a | b |\n|--|--|\n| 1 | 2.5 |", "---"]),
+    st.sampled_from(
+        ["Name: A. B\nfee: 2.5\nTown: Ulm", "a,b,c\n1,2.5,3\n4,5,6", "a\tb\n1\t2\n3\t4", "Ann: Hi.\nBen: Go! No."]
+    ),
     st.sampled_from(["source: x.md", "a   b\nc   d", "<document>", "1. One.\n2. Two.", "[1] A. Lee (2020)."]),
 )
 TEXTS = st.lists(BLOCKS, max_size=8).map("\n\n".join)
@@ -122,14 +125,40 @@ def test_no_number_and_no_fence_is_cut_in_half_and_the_order_stays(context: str,
         at = whole.index(word, at) + len(word)
 
 
+RECORD = st.lists(st.integers(100, 999), min_size=2, max_size=6).map(
+    lambda values: "\n".join(f"{chr(97 + at)}: {value}" for at, value in enumerate(values))
+)
+TABLE = st.lists(st.lists(st.integers(100, 999), min_size=3, max_size=3), min_size=2, max_size=6)
+
+
+@PLAIN
+@given(TEXTS, st.lists(RECORD, min_size=1, max_size=3), TABLE, st.floats(0.2, 0.95))
+def test_a_record_is_kept_whole_or_not_at_all_and_no_row_without_its_head(
+    context: str, records: list[str], table: list[list[int]], share: float
+) -> None:
+    rows = [",".join(map(str, row)) for row in table]
+    whole = "\n\n".join(
+        [context.replace(",", ";"), "That is all.", *records, "\n".join(["x,y,z", *rows]), "The end."]
+    )
+    kept = extracted(whole, share)
+    names = [line for line in kept.splitlines() if re.fullmatch(r"[a-f]: \d{3}", line)]
+    assert names == [line for block in kept.split("\n\n") if block in records for line in block.splitlines()]
+    assert ("x,y,z" in kept) == any(row in kept.splitlines() for row in rows)
+
+
 @PLAIN
 @given(st.lists(PROSE, min_size=1, max_size=8).map("\n\n".join), st.integers(1, 400))
 def test_the_budget_holds_wherever_more_than_one_sentence_is_left(context: str, budget: int) -> None:
     messages = [Message("user", (Part(context, "context"), Part("Which Prices fell?")))]
     done = Extractive(HashingEmbedder()).compress(messages, budget)
     assert done.tokens_after <= done.tokens_before
-    _, units = units_of(done.messages[0].parts[0].text)
-    assert done.tokens_after <= budget or sum(not unit.label for unit in units) == 1
+    # Besides its headings, no other unit is left.
+    _, units = units_of(context)
+    above = {number for unit in units for number in unit.parents}
+    headings = {unit.text for number, unit in enumerate(units) if unit.label or number in above}
+    alone = Counter(unit.text for unit in units if unit.text not in headings)
+    left = Counter(unit.text for unit in units) - Counter(done.dropped)
+    assert done.tokens_after <= budget or (left & alone).total() <= 1
 
 
 @PLAIN

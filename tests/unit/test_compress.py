@@ -149,6 +149,17 @@ async def test_chinese_sentences_are_chosen_by_the_characters_they_share(form):
     assert done.tokens_after <= 100
 
 
+async def test_a_question_that_goes_on_with_the_one_before_finds_what_that_was_about(form, extractive):
+    prices = [
+        "The Merlin X2 sells for 410 euros.",
+        *(f"The {thing} is on loan." for thing in ("yard", "roof", "lamp")),
+    ]
+    asked = Message("user", (Part(" ".join(prices), "context"), Part("And how much is it?")))
+    talk = [user("Tell me about the Merlin X2."), assistant("It is a printer."), asked]
+    assert prices[0] in (await compress(form, extractive, talk, 40)).messages[-1].text
+    assert prices[0] not in (await compress(form, extractive, talk[-1:], 25)).messages[-1].text
+
+
 async def test_an_embedder_that_fails_is_heard(form):
     embedder = CountingEmbedder()
     embedder.error = EmbeddingError("gone")

@@ -105,6 +105,58 @@ def test_metadata_belong_to_the_chunk_below_them() -> None:
     assert above["Three."] == ["file_path: c.md"]
 
 
+def test_a_headline_right_above_another_one_is_the_title_of_what_follows() -> None:
+    """Two documents one after another, as LlamaIndex joins them."""
+    text = "Guide to Ulm\n\nFood\n\nSoup is good.\n\nBeds\n\nThree inns.\n\nCalw: a guide\n\nFood\n\nTry the bread."
+    _, units = units_of(text)
+    above = {unit.text: [units[one].text for one in unit.parents] for unit in units}
+    assert above["Three inns."] == ["Guide to Ulm", "Beds"]
+    assert above["Try the bread."] == ["Calw: a guide", "Food"]
+    # What has a name and a value may be an answer.
+    assert [unit.text for unit in units if unit.label] == ["Guide to Ulm", "Food", "Beds", "Food"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "Model   Pages   Price\nMerlin X1    10   390 euros\nKite 9   30   330 euros",
+        "model,pages,price\nMerlin X1,10,390\nKite 9,30,330",
+        "Modell;Preis\nMerlin X1;390,00\nKite 9;330,00",
+        "model\tprice\nMerlin X1\t390\nKite 9\t330",
+    ],
+)
+def test_rows_of_columns_need_their_head_as_well(table: str) -> None:
+    _, units = units_of(f"Prices of this year.\n\n{table}\n\nThey may change. We tell you.")
+    lines = table.splitlines()
+    assert [unit.text for unit in units[1:4]] == lines
+    assert [unit.label for unit in units[1:4]] == [True, False, False]
+    assert [units[one].text for one in units[3].parents] == lines[:1]
+
+
+def test_columns_without_a_head_are_rows_and_wrapped_prose_is_not_in_columns() -> None:
+    assert not any(unit.label for unit in units_of("1,2,3\n4,5,6\n7,8,9")[1])
+    typed = "The first of them costs 1,000 euros.  It is\nold, but at 2,500 euros still in use.  Its\nheir is 3,000."
+    assert [unit.text for unit in units_of(typed)[1]] == [
+        "The first of them costs 1,000 euros.",
+        "It is\nold, but at 2,500 euros still in use.",
+        "Its\nheir is 3,000.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["name", "Name", "名称"])
+def test_a_record_of_names_and_values_stays_together_and_is_nobody_s_metadata(name: str) -> None:
+    records = [f"{name}: {what}\nprice: {price}" for what, price in (("Osprey 5", 520), ("Kite", 330))]
+    _, units = units_of("\n\n".join([*records, "Prices may change."]))
+    assert [(unit.text, unit.label) for unit in units] == [(one, False) for one in [*records, "Prices may change."]]
+
+
+def test_a_question_and_its_answer_stay_together_and_the_turns_of_a_chat_do_not() -> None:
+    asked = "Q: May I bring a dog?\nA: A small one."
+    assert units_of(f"{asked}\n\nQ: Is there wifi?\nA: Yes.")[1][0].text == asked
+    chat = "Ann: Hello.\nBen: Hello, Ann.\nAnn: When do we eat?\nBen: At one."
+    assert [unit.text for unit in units_of(chat)[1]] == chat.splitlines()
+
+
 def test_lines_that_were_wrapped_are_one_paragraph_and_short_lines_are_not() -> None:
     wrapped = "This sentence was broken by an editor after about\nsixty characters, as is common. Then\ncame another."
     assert [unit.text for unit in units_of(wrapped)[1]] == [
@@ -238,6 +290,14 @@ def test_a_passage_that_follows_itself_is_left_out() -> None:
     assert without_repeats(f"A\n\n{CHUNK}\n\n{CHUNK}\n\nB") == (f"A\n\n{CHUNK}\n\nB", (CHUNK,))
 
 
+def test_a_passage_that_follows_itself_twice_is_left_out_twice() -> None:
+    short = "A paragraph of some fifty characters, more or less."
+    left, dropped = without_repeats("\n\n".join([short] * 6))
+    assert left.split("\n\n")[:2] == [short] * 2
+    assert len(dropped) == 2
+    assert without_repeats(left) == (left, ())
+
+
 def test_a_passage_that_stands_elsewhere_above_leaves_a_mark() -> None:
     left, dropped = without_repeats(f"# Pen\n\n{LONG}\n\n# Ink\n\n{LONG}\n\nEnd")
     assert left == f"# Pen\n\n{LONG}\n\n# Ink\n\n[as above: “The warranty covers two years from the…”]\n\nEnd"
@@ -250,7 +310,22 @@ def test_short_passages_may_come_twice_and_so_may_code() -> None:
         assert without_repeats(text) == (text, ())
 
 
-HOSTILE = ["(", "a. ", "[\n", "\n", "a  b\n", "`. ", "1. a\n", "|\n", '{"a":\n', "a: b\n", "“a. "]
+HOSTILE = [
+    "(",
+    "a. ",
+    "[\n",
+    "\n",
+    "a  b\n",
+    "`. ",
+    "1. a\n",
+    "|\n",
+    '{"a":\n',
+    "a: b\n",
+    "a: b\n\n",
+    "a\n\n",
+    "a,b,c\n",
+    "“a. ",
+]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

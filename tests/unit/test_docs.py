@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import langchain_dispatch
 import llamaindex_dispatch
 from dispatch_core import errors
 from dispatch_core.__main__ import main
+from dispatch_gateway import settings_from
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"])
 RUN = [page for page in PAGES if blocks_of(page)]
@@ -56,6 +58,24 @@ def test_the_commands_shown_exist(page: Path, capsys: pytest.CaptureFixture[str]
             told = capsys.readouterr().out
             [line] = re.findall(rf"^dispatcher {verb}(.*)$", command, re.M)
             assert all(option in told for option in re.findall(r"--[\w-]+", line))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=_name)
+def test_the_modules_that_are_to_be_run_exist(page: Path) -> None:
+    for module in set(re.findall(r"python -m ([\w.]+)", page.read_text("utf-8"))):
+        assert find_spec(module) is not None
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "yaml" in dict(fences_of(page))], ids=_name)
+def test_settings_shown_can_be_served(page: Path, tmp_path: Path) -> None:
+    key_hash = "sha256:" + "0" * 64
+    for number, settings in enumerate(code for language, code in fences_of(page) if language == "yaml"):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(settings, "utf-8")
+        named = dict.fromkeys(re.findall(r"\$\{(\w+)\}", settings), "k")
+        assert settings_from(
+            file, {name: key_hash if "HASH" in name else value for name, value in named.items()}
+        ).models
 
 
 @pytest.mark.parametrize("package", [dispatch_core, dispatch_gateway, langchain_dispatch, llamaindex_dispatch])

@@ -31,10 +31,10 @@ class Extractive:
     else is changed: not the system prompt around its context, not the question, no other turn. Without a question
     or a context all stays as it is.
 
-    Sentences are ranked by their cosine to the question, by the rare words they share with it and by their headings
-    and neighbours, and taken by maximal marginal relevance. A heading stays with what is kept below it, the head of a
-    table with its rows. Code, formulas and JSON are kept whole or not at all; numbers, links and citations are never
-    cut.
+    Sentences are ranked by their cosine to the question, by the rare words they share with it, with the question
+    before it and with the best sentences, and by their headings and neighbours, and taken by maximal marginal
+    relevance. A heading stays with what is kept below it, the head of a table with its rows. Code, formulas, JSON and
+    records of names and values are kept whole or not at all; numbers, links and citations are never cut.
 
     The aim is the budget of the call, or ``share`` of the tokens (0 to 1); a prompt within it is not touched, nor is
     one of fewer than ``least`` tokens. The best sentence stays even if there is no room for it. ``embedder`` is that
@@ -88,7 +88,8 @@ class Extractive:
         vectors = yield from step(self._embedder.embed, self._embedder.aembed, texts)
         rows = {text: row for row, text in enumerate(texts)}
         held = vectors[np.array([rows[unit.text[:_HEAD]] for unit in choice.units])]
-        scores = relevance(question, choice.units, vectors[0], held, self._weights)
+        earlier = layout.question(before=1)
+        scores = relevance(question, choice.units, vectors[0], held, self._weights, earlier=earlier)
         room = aim - (before - choice.cost)
         kept = chosen(scores, held, choice.units, choice.costs, room=room, diversity=self._weights.diversity)
         return self._within(layout, choice, kept, before, aim)

@@ -49,15 +49,17 @@ class Layout:
         """The numbers of the stretches that hold context."""
         return [number for number, stretch in enumerate(self.stretches) if stretch.kind == "context"]
 
-    def question(self) -> str:
-        """What the last user asks: the question of the frame or part, else all he says that is no context."""
+    def question(self, *, before: int = 0) -> str:
+        """What the user asks last, or so many questions ``before``: the question of the frame or part, else all he
+        says that is no context."""
         for at in range(len(self.messages) - 1, -1, -1):
             if self.messages[at].role == "user":
                 said = [one for one in self.stretches if one.message == at and one.kind != "context"]
                 asked = [one.text for one in said if one.kind == "question"] or [one.text for one in said]
                 text = "\n".join(asked).strip()
-                if text:
+                if text and not before:
                     return text
+                before -= bool(text)
         return ""
 
     def filled(self, texts: Mapping[int, str]) -> tuple[Message, ...]:

@@ -20,6 +20,10 @@ Scores: TypeAlias = NDArray[np.floating[Any]]
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\W_]+(?:[.,:'’-][^\W_]+)*")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_ASKS = ("?", "？")
+_BEST, _FEW = 3, 50
+"""Units that lead to others, and the part of all units that may hold a word for it to be a link."""
+
 _STEM = 5
 """Letters of a word that are compared: a crude stem, which is the same rule in every language."""
 
@@ -28,14 +32,20 @@ _STEM = 5
 class Weights:
     """How much each sign counts beside the cosine of unit and question, and what a repetition costs.
 
-    ``words`` is for words that both have, rare ones first; ``above`` is how much of that its headings bring a unit;
-    ``beside`` is the share of its neighbour's score that a unit of the same paragraph gets. ``diversity`` is 1 − λ of
-    maximal marginal relevance (Carbonell & Goldstein, 1998): from 0, relevance alone, to 1.
+    ``words`` is for words that both have, rare ones first; ``above`` is how much of that its headings bring a unit,
+    ``earlier`` how much the words of the question before this one bring, of which "And how much is it?" lives, and
+    ``links`` how much the rare words that it shares with the best units bring, for answers that take two sentences.
+    ``beside`` is the share of its neighbour's score that a unit of the same paragraph gets, ``reply`` that of a
+    question right above it. ``diversity`` is 1 − λ of maximal marginal relevance (Carbonell & Goldstein, 1998): from
+    0, relevance alone, to 1.
     """
 
     words: float = 1.0
     above: float = 0.5
+    earlier: float = 0.5
+    links: float = 0.3
     beside: float = 0.15
+    reply: float = 0.4
     diversity: float = 0.2
 
 
@@ -50,19 +60,52 @@ def terms(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def relevance(question: str, units: Sequence[Unit], asked: Vector, vectors: Matrix, weights: Weights) -> Scores:
+def relevance(
+    question: str, units: Sequence[Unit], asked: Vector, vectors: Matrix, weights: Weights, *, earlier: str = ""
+) -> Scores:
     """One number per unit; higher matters more. ``vectors`` has one unit row for each of them."""
-    held = _shared(terms(question), [unit.text for unit in units])
-    wanted = _rarity(held)
-    own = np.array([_share(wanted, terms) for terms in held])
-    above = np.array(
-        [
-            _share(wanted, frozenset().union(*(held[number] for number in unit.parents)) - terms)
-            for unit, terms in zip(units, held, strict=True)
-        ]
-    )
-    scores = vectors @ asked + weights.words * (own + weights.above * above)
-    return scores + weights.beside * _beside(scores, [unit.block for unit in units])
+    asks, asked_before = terms(question), terms(earlier)
+    scores: Scores = vectors @ asked + weights.words * _in_common(asks, units, weights.above)
+    if asked_before and weights.earlier:
+        scores += weights.words * weights.earlier * _in_common(asked_before - asks, units, weights.above)
+    if weights.links:
+        scores += weights.words * weights.links * _linked(scores, asks, units)
+    beside = weights.beside * _beside(scores, [unit.block for unit in units])
+    scores += np.maximum(beside, weights.reply * _replied(scores, units))
+    return scores
+
+
+def _in_common(wanted: frozenset[str], units: Sequence[Unit], above: float) -> Scores:
+    """How much of what is looked for each unit holds, 0 to 1; what its headings add counts ``above`` as much."""
+    held = _shared(wanted, [unit.text for unit in units])
+    rarity = _rarity(held)
+    shares = np.array([_share(rarity, own) for own in held])
+    # Few headings stand above many units.
+    headings = {unit.parents for unit in units}
+    brought = {parents: frozenset[str]().union(*(held[at] for at in parents)) for parents in headings}
+    added = [brought[unit.parents] - own for unit, own in zip(units, held, strict=True)]
+    return shares + above * np.array([_share(rarity, more) for more in added])
+
+
+def _linked(scores: Scores, asks: frozenset[str], units: Sequence[Unit]) -> Scores:
+    """How much each unit holds of the words that the best ones bring and only few others have, 0 to 1."""
+    best = [int(at) for at in (-scores).argsort(kind="stable")[:_BEST] if not units[at].label]
+    brought = frozenset[str]().union(*(terms(units[at].text) for at in best)) - asks
+    held = _shared(brought, [unit.text for unit in units])
+    count = Counter(term for own in held for term in own)
+    few = frozenset(term for term in brought if 2 <= count[term] <= max(3, len(units) // _FEW))
+    held = [own & few for own in held]
+    rarity = _rarity(held)
+    return np.array([_share(rarity, own) for own in held])
+
+
+def _replied(scores: Scores, units: Sequence[Unit]) -> Scores:
+    """The score of the question right above each unit, 0 without one."""
+    found = np.zeros_like(scores)
+    for at, unit in enumerate(units[:-1]):
+        if unit.text.endswith(_ASKS):
+            found[at + 1] = scores[at]
+    return found
 
 
 def _shared(wanted: Iterable[str], texts: Iterable[str]) -> list[frozenset[str]]:

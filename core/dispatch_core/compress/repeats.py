@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from dispatch_core.compress.units import Span, spans
 
@@ -13,6 +14,10 @@ _OVERLAP, _ELSEWHERE = 80, 240
 
 _OPENING = 40
 _MARK = "[as above: “{}…”]"
+_PASSES = 8
+
+Piece: TypeAlias = tuple[str, str, bool]
+"""A paragraph, the white space after it, and whether it is code."""
 
 
 def without_repeats(text: str) -> tuple[str, tuple[str, ...]]:
@@ -21,48 +26,54 @@ def without_repeats(text: str) -> tuple[str, tuple[str, ...]]:
     A passage that follows itself, as overlapping chunks do, is left out. One that stands further above may belong to
     something else here, so its place keeps a mark with its first words. Code stays.
     """
+    dropped: list[str] = []
+    for _ in range(_PASSES):
+        # What was left out may have stood between two halves of another repetition.
+        text, gone = _once(text)
+        if not gone:
+            break
+        dropped += gone
+    return text, tuple(dropped)
+
+
+def _once(text: str) -> tuple[str, list[str]]:
     pieces = _paragraphs(text)
     first: dict[str, int] = {}
-    kept: list[str] = []
+    kept: list[Piece] = []
     dropped: list[str] = []
     at = 0
     while at < len(pieces):
-        length = _run(pieces, first, at)
-        passage = "".join(body + gap for body, gap, _ in pieces[at : at + length]) if length else ""
-        gap = pieces[at + length - 1][1] if length else ""
+        earlier = first.get(pieces[at][0])
+        length = 0 if earlier is None else _run(pieces, at, kept, earlier)
+        passage = "".join(body + gap for body, gap, _ in pieces[at : at + length])
         size = len(passage.strip())
-        follows = length and first[pieces[at][0]] + length == at
+        follows = earlier is not None and earlier + length == len(kept)
         if length and size >= (_OVERLAP if follows else _ELSEWHERE):
             dropped.append(passage.strip())
-            kept += [] if follows else [_mark(passage), gap]
+            if not follows:
+                kept.append((_mark(passage), pieces[at + length - 1][1], True))
             at += length
             continue
-        body, gap, code = pieces[at]
-        if not code:
-            first.setdefault(body, at)
-        kept += [body, gap]
+        if not pieces[at][2]:
+            first.setdefault(pieces[at][0], len(kept))
+        kept.append(pieces[at])
         at += 1
-    return "".join(kept), tuple(dropped)
+    return "".join(body + gap for body, gap, _ in kept), dropped
 
 
-def _run(pieces: Sequence[tuple[str, str, bool]], first: dict[str, int], at: int) -> int:
-    """How many paragraphs from here on are those of an earlier place, in the same order."""
-    earlier = first.get(pieces[at][0])
-    if earlier is None or pieces[at][2]:
-        return 0
+def _run(pieces: Sequence[Piece], at: int, kept: Sequence[Piece], earlier: int) -> int:
+    """How many paragraphs from here on are those that were kept from an earlier place on, in the same order."""
     length = 0
-    while (
-        at + length < len(pieces)
-        and earlier + length < at
-        and not pieces[at + length][2]
-        and pieces[at + length][0] == pieces[earlier + length][0]
-    ):
+    while at + length < len(pieces) and earlier + length < len(kept):
+        body, _, code = pieces[at + length]
+        if code or body != kept[earlier + length][0]:
+            break
         length += 1
     return length
 
 
-def _paragraphs(text: str) -> list[tuple[str, str, bool]]:
-    """Each paragraph with the white space after it, and whether it is code; joined they are the text."""
+def _paragraphs(text: str) -> list[Piece]:
+    """The pieces of a text; joined they are it."""
     cuts: list[tuple[int, int, bool]] = []
     for start, end, code in _stretches(text, list(spans(text))):
         at = start

@@ -7,30 +7,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dispatch_core.compress.json_text import end_of_value
+from dispatch_core.compress.records import columns_end, metadata_end, record_end
 from dispatch_core.compress.sentences import sentences
 
 _FENCE = re.compile(r"[ \t]*(?:[-*+>][ \t]+)?(`{3,}|~{3,})")
 _HEADING = re.compile(r"[ \t]*(#{1,6})[ \t]+\S")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•·▪◦]|\d{1,3}[.)、]|\(\w{1,3}\)|（\w{1,3}）)[ \t]+\S")
 _REFERENCE = re.compile(r"[ \t]*\[\^?\w{1,12}\]:?[ \t]+\S")
-_NAMED = re.compile(r"[ \t]*[^\W\d_a-z][\w .()/&'-]{0,38}[:：][ \t]?\S")
-_METADATA = re.compile(r"[a-z][\w -]{0,30}: ?\S[^\n]{0,300}$")
+_NAMED = re.compile(r"[ \t]*[^\W\d_a-z][\w .()/&'-]{0,38}[:：](?!//)[ \t]?\S")
 _TABLE = re.compile(r"[ \t]*\|")
 _RULE = re.compile(r"[\s|:\-+=]+$")
 _LINE = re.compile(r"[ \t]*(?:[-=*_~]{3,}|</?[A-Za-z][^<>]*>)[ \t]*$")
 _INDENTED = re.compile(r"(?: {4}|\t)")
 _OPENS_JSON = re.compile(r" {0,3}[{\[]")
+_FOLLOWS = re.compile(r"\S")
 _BLOCKS = (("<pre", "</pre>"), ("$$", "$$"))
 _ENDED = re.compile(r"[.!?…:;,。！？：；，।؟)\]\"'”’»`]\s*$")
 _BEGINS = (_FENCE, _LINE, _HEADING, _TABLE, _ITEM)
 _LONG_ITEM, _HEADLINE, _NARROW, _WRAPPED = 400, 80, 30, 0.6
-_MOST_METADATA = 24
 _ATTEMPTS = 64
 """Lines that look like JSON and are none, after which a text is taken to hold no more of it."""
 
 _LABELS = ("heading", "head")
-_MINOR = 7
-"""The level of a headline that is marked by nothing but standing alone."""
+_ABOVE = ("heading", "title")
+_MINOR, _TITLE = 8, 7
+"""The levels of headlines that are marked by nothing but standing alone, and standing right above another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch by its offsets, and what it is: code, json, line, head, row, heading, item or prose."""
+    """A stretch by its offsets, and what it is: code, json, line, head, row, heading, title, item or prose."""
 
     start: int
     end: int
@@ -68,7 +69,7 @@ def units_of(text: str) -> tuple[str, list[Unit]]:
     previous = ""
     for block, span in enumerate(spans(text)):
         number = len(found)
-        if span.kind == "heading":
+        if span.kind in _ABOVE:
             headings = [one for one in headings if one[0] < span.level]
         head = head if span.kind == "row" else None
         # A list is over where a table begins.
@@ -76,7 +77,7 @@ def units_of(text: str) -> tuple[str, list[Unit]]:
         previous = span.kind
         above = (*(one for _, one in headings), *(one for one in (intro, head) if one is not None))
         found += [(start, end, above, span, block) for start, end in _pieces(text, span)]
-        if span.kind == "heading":
+        if span.kind in _ABOVE:
             headings.append((span.level, number))
         elif span.kind == "head":
             head = number
@@ -144,6 +145,10 @@ def _block(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
         return [Span(start, lines[after - 1][1], "code")], after
     if _TABLE.match(line):
         return _table(text, lines, at)
+    last, heads = columns_end(text, lines, at)
+    if last > at:
+        kinds = ["head"] * heads + ["row"] * (last - at - heads)
+        return [Span(*lines[at + row], kind) for row, kind in enumerate(kinds)], last
     if _LINE.match(line):
         return [Span(start, end, "line")], at + 1
     if heading := _HEADING.match(line):
@@ -153,14 +158,20 @@ def _block(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
 
 def _paragraph(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[Span], int]:
     start, end = lines[at]
-    last = _metadata_end(text, lines, at)
-    if last > at:
+    if (last := metadata_end(text, lines, at)) > at:
         # It says where the chunk comes from that begins here.
         return [Span(start, lines[last - 1][1], "heading")], last
+    if (last := record_end(text, lines, at)) > at:
+        return [Span(start, lines[last - 1][1], "item")], last
     last = _paragraph_end(text, lines, at)
     item = _ITEM.match(text, start, end) or _REFERENCE.match(text, start, end)
     if not item and last == at + 1 and _headline(text, lines, at):
-        return [Span(start, end, "heading", _MINOR)], last
+        named = _NAMED.match(text, start, end) is not None
+        if _above_another(text, lines, last):
+            # What names something may be worth something alone.
+            return [Span(start, end, "title" if named else "heading", _TITLE)], last
+        if not named:
+            return [Span(start, end, "heading", _MINOR)], last
     return [Span(start, lines[last - 1][1], "item" if item else "prose")], last
 
 
@@ -214,17 +225,6 @@ def _table(text: str, lines: Sequence[tuple[int, int]], at: int) -> tuple[list[S
     return [head, *(Span(*lines[row], "row") for row in range(body, last))], last
 
 
-def _metadata_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
-    """The number of the line after a paragraph of names and values that something follows, as LlamaIndex writes
-    metadata; the line itself if it is none."""
-    last = at
-    most = min(len(lines), at + _MOST_METADATA)
-    while last < most and _METADATA.match(text[lines[last][0] : lines[last][1]]):
-        last += 1
-    ended = last < len(lines) and not text[lines[last][0] : lines[last][1]].strip()
-    return last if ended and text[lines[last][1] :].strip() else at
-
-
 def _paragraph_end(text: str, lines: Sequence[tuple[int, int]], at: int) -> int:
     """The number of the line after a paragraph: before a blank line, or before what begins something else."""
     last = at + 1
@@ -251,8 +251,18 @@ def _headline(text: str, lines: Sequence[tuple[int, int]], at: int) -> bool:
     start, end = lines[at]
     line = text[start:end]
     alone = at + 1 < len(lines) and not text[lines[at + 1][0] : lines[at + 1][1]].strip()
-    follows = bool(text[end:].strip())
-    return alone and follows and len(line) <= _HEADLINE and not _ENDED.search(line) and not _NAMED.match(line)
+    return alone and len(line) <= _HEADLINE and not _ENDED.search(line) and _FOLLOWS.search(text, end) is not None
+
+
+def _above_another(text: str, lines: Sequence[tuple[int, int]], at: int) -> bool:
+    """Is the next line that is not blank a headline as well?"""
+    while at < len(lines) and not text[lines[at][0] : lines[at][1]].strip():
+        at += 1
+    if at == len(lines) or any(
+        pattern.match(text, *lines[at]) for pattern in (*_BEGINS, _NAMED, _INDENTED, _OPENS_JSON)
+    ):
+        return False
+    return _headline(text, lines, at)
 
 
 def _pieces(text: str, span: Span) -> Iterator[tuple[int, int]]:

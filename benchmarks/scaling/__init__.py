@@ -1,0 +1,1 @@
+"""What holds past one process: a cluster of Redis, and several gateways."""
