@@ -27,7 +27,7 @@ def plot(runs: Sequence[Run], rig: str, path: Path) -> None:
     arms = {arm: [run for run in runs if (run.rig, run.arm) == (rig, arm)] for arm in ARMS}
     arms = {arm: chosen for arm, chosen in arms.items() if chosen}
     measured = {arm: figures(chosen) for arm, chosen in arms.items()}
-    figure, ((spread, over_time), (refused, tokens)) = plt.subplots(2, 2, figsize=(12.5, 8))
+    figure, ((spread, over_time), (refused, tokens)) = plt.subplots(2, 2, figsize=(13, 8.8))
     for arm, chosen in arms.items():
         _distribution(spread, arm, chosen, measured[arm])
         _course(over_time, arm, chosen)
@@ -35,7 +35,7 @@ def plot(runs: Sequence[Run], rig: str, path: Path) -> None:
     spread.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     spread.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.legend(
-        *spread.get_legend_handles_labels(), frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.95)
+        *spread.get_legend_handles_labels(), frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.965)
     )
     over_time.set(xlabel="arrival, s", ylabel="median seconds to a right answer", ylim=(0, None))
     _refusals(refused, measured)
@@ -47,7 +47,7 @@ def plot(runs: Sequence[Run], rig: str, path: Path) -> None:
         axis.grid(alpha=0.25, axis="y" if axis in (refused, tokens) else "both")
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{rig}: {sum(len(run.outcomes) for run in arms[next(iter(arms))])} arrivals in every arm")
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    figure.tight_layout(rect=(0, 0, 1, 0.88))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -82,9 +82,9 @@ def _refusals(axis: Any, measured: Mapping[str, Figures]) -> None:
         shares = [line.logical_429 if name == "logical" else line.attempt_429 for line in measured.values()]
         colours = [_colour(arm) for arm in measured]
         bars = axis.bar([place + offset for place in places], shares, 0.38, color=colours, alpha=alpha)
-        axis.bar_label(bars, labels=[f"{share:.1%}\n{name}" for share in shares], fontsize=8)
+        axis.bar_label(bars, labels=[f"{share:.1%}" for share in shares], fontsize=7)
     axis.set_xticks(places, [_title(arm) for arm in measured], fontsize=8)
-    axis.set_ylabel("share of questions, of requests")
+    axis.set_ylabel("share of questions (dark), of requests (pale)")
     axis.margins(y=0.2)
 
 
