@@ -18,9 +18,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     told = {"requests": options.requests, "rounds": options.rounds, "in_flight": options.in_flight}
-    slow, fast = misses.measured(options.latency, **told), misses.measured(0.0, **told)
-    print(f"{options.in_flight} in flight; upstream of {options.latency * 1000:.0f} ms, then one without latency")
-    print(misses.table(slow, fast))
+    for spread, said in ((0.25, "25 % more or less"), (0.0, "exactly: who asks at once is answered at once")):
+        slow = misses.measured(options.latency, spread=spread, **told)
+        print(f"{options.in_flight} in flight; an upstream that takes {options.latency * 1000:.0f} ms, {said}")
+        print(misses.latencies(slow))
+    print(f"{options.in_flight} in flight; an upstream that takes no time")
+    print(misses.rates(misses.measured(0.0, **told)))
     print(asyncio.run(hits.measured(options.rounds)))
 
 

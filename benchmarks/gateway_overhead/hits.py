@@ -37,7 +37,7 @@ async def measured(rounds: int) -> Pairs:
     firsts = [question.text for question in load_questions() if question.kind == "first" and question.lang == "en"]
     embedding, hit, hits, asked = [], [], 0, 0
     with (
-        started("benchmarks.gateway_overhead.servers", "upstream", "0") as (upstream, _),
+        started("benchmarks.gateway_overhead.servers", "upstream", "0", "0") as (upstream, _),
         gateway(upstream, {"embedder": "auto"}) as (url, _),
     ):
         async with aiohttp.ClientSession() as session:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,15 +25,15 @@ ARMS = ("direct", "proxy", "gateway")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One pass: the median latency in seconds, requests per second, CPU seconds of the gateway per request."""
+    """One pass: the seconds that each question took, questions per second, CPU seconds of the process for each."""
 
-    median: float
+    took: Sequence[float]
     rate: float
     cpu: float
 
 
 async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int | None) -> Round:
-    took: list[float] = []
+    took = [0.0] * requests
     numbers = iter(range(requests))
     before = 0.0 if process is None else cpu_seconds(process)
     begun = time.perf_counter()
@@ -46,12 +47,12 @@ async def _pass(url: str, requests: int, in_flight: int, tag: str, process: int 
                     await response.read()
                     if response.status != 200:
                         raise SystemExit(f"status {response.status}: {await response.text()}")
-                took.append(time.perf_counter() - start)
+                took[number] = time.perf_counter() - start
 
         await asyncio.gather(*(worker() for _ in range(in_flight)))
     spent = time.perf_counter() - begun
     cpu = 0.0 if process is None else cpu_seconds(process) - before
-    return Round(statistics.median(took), requests / spent, cpu / requests)
+    return Round(took, requests / spent, cpu / requests)
 
 
 def body_of(question: str) -> bytes:
@@ -59,12 +60,15 @@ def body_of(question: str) -> bytes:
     return json.dumps({"model": "m", "messages": messages, "max_tokens": 200}).encode()
 
 
-def measured(latency: float, *, requests: int, rounds: int, in_flight: int) -> dict[str, list[Round]]:
-    """The arms in turns, each with new questions; ``latency`` is the upstream's, in seconds."""
+def measured(
+    latency: float, *, spread: float = 0.0, requests: int, rounds: int, in_flight: int
+) -> dict[str, list[Round]]:
+    """The arms in turns, with the same questions in one round and new ones in the next. The upstream takes so many
+    seconds, more or less by the share ``spread``."""
     here = "benchmarks.gateway_overhead.servers"
     found: dict[str, list[Round]] = {name: [] for name in ARMS}
     with (
-        started(here, "upstream", str(latency)) as (upstream, _),
+        started(here, "upstream", str(latency), str(spread)) as (upstream, _),
         started(here, "proxy", upstream) as (proxy, copying),
         gateway(upstream, {"embedder": "none"}) as (gateway_url, serving),
     ):
@@ -77,15 +81,23 @@ def measured(latency: float, *, requests: int, rounds: int, in_flight: int) -> d
     return {name: kept[1:] for name, kept in found.items()}
 
 
-def table(slow: dict[str, list[Round]], fast: dict[str, list[Round]]) -> str:
-    lines = [f"{'':10}{'p50 ms':>10}{'added ms':>10}{'requests/s':>12}{'CPU ms':>9}{'/s on a core':>14}"]
-    alone = _median(slow["direct"], "median")
+def latencies(measured: Mapping[str, Sequence[Round]]) -> str:
+    """The median latency, and what was added to the same questions asked directly: the median of the differences."""
+    lines = [f"{'':10}{'P50 ms':>10}{'added ms, P50':>16}{'P90':>8}"]
     for name in ARMS:
-        p50, rate, cpu = _median(slow[name], "median"), _median(fast[name], "rate"), _median(fast[name], "cpu")
-        shown = f"{cpu * 1000:9.2f}{1 / cpu:14.0f}" if cpu else ""
-        lines.append(f"{name:10}{p50 * 1000:10.2f}{(p50 - alone) * 1000:10.2f}{rate:12.0f}{shown}")
+        took = [one for round in measured[name] for one in round.took]
+        direct = [one for round in measured["direct"] for one in round.took]
+        added = sorted(one - other for one, other in zip(took, direct, strict=True))
+        tail = added[int(0.9 * len(added))]
+        median, more = statistics.median(took), statistics.median(added)
+        lines.append(f"{name:10}{median * 1000:10.2f}{more * 1000:16.2f}{tail * 1000:8.2f}")
     return "\n".join(lines)
 
 
-def _median(rounds: list[Round], name: str) -> float:
-    return float(statistics.median(getattr(one, name) for one in rounds))
+def rates(measured: Mapping[str, Sequence[Round]]) -> str:
+    lines = [f"{'':10}{'requests/s':>12}{'CPU ms':>9}{'/s on a core':>14}"]
+    for name in ARMS:
+        rate, cpu = (statistics.median(getattr(one, what) for one in measured[name]) for what in ("rate", "cpu"))
+        shown = f"{cpu * 1000:9.2f}{1 / cpu:14.0f}" if cpu else ""
+        lines.append(f"{name:10}{rate:12.0f}{shown}")
+    return "\n".join(lines)

@@ -1,6 +1,7 @@
-"""The processes of a measurement: an upstream that takes a fixed time, a bare proxy, and the gateway itself.
+"""The processes of a measurement: an upstream that answers a fixed body, a bare proxy, and the gateway itself.
 
-``python -m benchmarks.gateway_overhead.servers upstream SECONDS`` and ``... proxy URL`` print where they listen.
+``python -m benchmarks.gateway_overhead.servers upstream SECONDS SPREAD`` and ``... proxy URL`` print where they
+listen.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -54,14 +56,15 @@ def gateway(upstream_url: str, cache: Mapping[str, Any]) -> Iterator[tuple[str, 
             yield url.removesuffix("/v1"), process
 
 
-def upstream(latency: float) -> None:
-    """Serve the fixed answer until killed; prints its address."""
+def upstream(latency: float, spread: float) -> None:
+    """Serve the fixed answer until killed; prints its address. ``latency`` is in seconds, and differs by up to the
+    share ``spread`` from question to question, always the same for one."""
     body = json.dumps(_ANSWER).encode()
 
     async def chat(request: web.Request) -> web.Response:
-        await request.read()
+        place = zlib.crc32(await request.read()) / 2**32
         if latency:
-            await asyncio.sleep(latency)
+            await asyncio.sleep(latency * (1 + spread * (2 * place - 1)))
         return web.Response(body=body, content_type="application/json")
 
     async def main() -> None:
@@ -101,6 +104,6 @@ def proxy(url: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "upstream":
-        upstream(float(sys.argv[2]))
+        upstream(float(sys.argv[2]), float(sys.argv[3]))
     else:
         proxy(sys.argv[2])
