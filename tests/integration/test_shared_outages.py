@@ -115,6 +115,24 @@ def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_on
     assert _slots(own_server) <= sum(limiter.stats().open for limiter in (one, other))
 
 
+def test_a_restarted_server_grants_nothing_that_others_used_and_have_not_told(own_server: Server, open_one):
+    clock = Clock()
+    one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))
+    other.acquire(Cost(8_000)).settle(Usage(8_000, 0))
+    one.acquire(Cost(1_000)).settle(Usage(1_000, 0))
+    flushed(one, other)
+    own_server.stop()
+    own_server.start()
+    # One asks as if nothing had happened.
+    granted = [held for held in (one.try_reserve(100) for _ in range(100)) if held is not None]
+    assert 0 < 100 * len(granted) <= 1_000
+    for passed in (0.0, 5.0, 10.0):
+        clock.ahead += passed
+        for limiter in (one, other):
+            limiter.try_reserve(1)
+    assert _spent(own_server, one) >= 9_000 + 100 * len(granted)
+
+
 def test_what_was_charged_alone_is_told_afterwards(own_server: Server, open_one):
     clock = Clock()
     one, other = (open_one(own_server.url, tpm=10_000, replicas=2, clock=clock) for _ in range(2))
