@@ -21,7 +21,7 @@ from dispatch_core.limit.redis import Grant, SharedQuota
 from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.waiting import Waiter
 from dispatch_core.limit.window import WindowGauge
-from dispatch_core.types import Feedback
+from dispatch_core.types import Feedback, Usage
 
 if TYPE_CHECKING:
     import redis
@@ -35,8 +35,6 @@ _HORIZON = 0.25
 _SOONEST, _LATEST = 0.02, 0.25
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 _LOST_ASKER = 2.0
-# When Redis forgot what was charged, the others tell it as soon as they ask again: after two pauses at least.
-_ALL_HAVE_TOLD = 3 * _FIRST_PAUSE
 
 
 class SharedDesk(Desk):
@@ -259,8 +257,7 @@ class SharedDesk(Desk):
         raise exceeded("not admitted, its turn would come too late", wait)
 
     def _answered(self, waiter: Waiter, grant: Grant) -> None:
-        if not self._alone_now():
-            self._replicas = max(1, grant.replicas)
+        self._replicas = max(1, grant.replicas)
         self._flowing = grant.wait <= 0
         self._marks = grant.marks
         now = self._clock()
@@ -296,6 +293,19 @@ class SharedDesk(Desk):
             return self._gate(self._clock())
         return self.quota.wait_paced([a * self._replicas for a in self._ahead(held, inside)], self._clock())
 
+    def _settle(
+        self,
+        held: QuotaReservation,
+        usage: Usage | None,
+        told: Mapping[str, Reading] | None,
+        first_token: float | None,
+    ) -> None:
+        if not held.charge.lease:
+            # Admitted alone, or forgotten: what headers tell more than this process knows is what the others used, of
+            # their own parts.
+            held.charge.marks = []
+        super()._settle(held, usage, told, first_token)
+
     def _end(self, charge: Charge, amounts: Sequence[float] | None) -> None:
         if charge.open:
             super()._end(charge, amounts)
@@ -310,18 +320,15 @@ class SharedDesk(Desk):
         """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
         first = not self._down_for
         self._down_for = min(_LONGEST_PAUSE, 2 * self._down_for or _FIRST_PAUSE)
-        self._go_alone(self._down_for, first=first)
-        self._leader = None
-        self._admit(self._clock())
-        return first
-
-    def _go_alone(self, seconds: float, *, first: bool) -> None:
-        self._down_until = self._clock() + seconds
+        self._down_until = self._clock() + self._down_for
         self.quota.divide(self._replicas)
         for gauge, used in zip(self.quota.gauges, self._marks if first else (), strict=False):
             if isinstance(gauge, WindowGauge):
                 # Who used less than his part may not catch up at once: others used it.
                 gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / self._replicas)
+        self._leader = None
+        self._admit(self._clock())
+        return first
 
     def _deadline(self, held: QuotaReservation) -> float:
         """Where nobody may stand in line, nobody waits for a grant either."""
@@ -335,7 +342,7 @@ class SharedDesk(Desk):
             for charge in charges:
                 charge.lease = ""
         unknown, now = [charge for charge in charges if not charge.lease], self._clock()
-        recovered = self._found(grant, anew=anew)
+        recovered = self._found(grant)
         return unknown, [(now - charge.at, self._held(charge)) for charge in unknown], recovered
 
     def _held(self, charge: Charge) -> Sequence[float]:
@@ -346,22 +353,16 @@ class SharedDesk(Desk):
 
     def _restored(self, charges: Sequence[Charge], leases: Sequence[str]) -> None:
         for charge, lease in zip(charges, leases, strict=True):
-            charge.lease = lease
+            charge.lease, charge.marks = lease, []
             if lease and not charge.open:
                 # It may have ended while it was told.
                 self._courier.settle(lease, charge.amounts)
 
-    def _found(self, grant: Grant, *, anew: bool) -> bool:
+    def _found(self, grant: Grant) -> bool:
         """Redis answers. True if that is news."""
-        failed = self._down_for > 0
-        self._epoch = grant.epoch
-        if anew and self._replicas > 1:
-            # It knows what this process charged, and not yet what the others did.
-            alone = min(_LONGEST_PAUSE, max(_ALL_HAVE_TOLD, 2 * self._down_for))
-            self._down_for = _FIRST_PAUSE
-            self._go_alone(alone, first=not failed)
-            return False
-        if failed:
+        recovered = self._down_for > 0
+        if recovered:
             self._down_for, self._down_until = 0.0, -math.inf
             self.quota.divide(1)
-        return failed
+        self._epoch = grant.epoch
+        return recovered
