@@ -122,10 +122,10 @@ def test_what_headers_tell_of_the_other_processes_is_not_taken_off_a_part(own_se
         return {"x-ratelimit-limit-tokens": "10000", "x-ratelimit-remaining-tokens": str(remaining)}
 
     for _ in range(2):
-        one.acquire(Cost(100)).settle(Usage(100, 0), told(10_000))
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(10_000))
     desk_of(one).serial.alone(lambda: desk_of(one)._lost())
     for _ in range(2):
-        one.acquire(Cost(100)).settle(Usage(100, 0), told(2_000))
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(2_000))
     [gauge] = desk_of(one).quota.gauges
     assert gauge.capacity == 10_000 / desk_of(one)._replicas
 
