@@ -1,7 +1,7 @@
 """JSON Schemas of what the gateway takes and gives, for its description of itself.
 
-Of a request they say what the gateway itself insists on, of an answer what its own have: what an upstream asks or
-sends beyond that goes through as it is.
+Of a request they say what the gateway reads and what every upstream asks for, of an answer what its own have: what
+else an upstream takes or sends goes through as it is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def _either(*kinds: str) -> Schema:
     return {"type": list(kinds)}
 
 
+_COUNT: Schema = {"type": ["integer", "null"], "minimum": 1}
 _SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
+_MAP: Schema = {"type": "object"}
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 200}
 _TEXT_OR_NONE = _either("string", "null")
 _CONTENT = _either("string", "array", "null")
@@ -53,17 +55,21 @@ _ASKING: dict[str, Schema] = {"model": _MODEL, "stream": FLAG, "cache": named("C
 _STREAM_OPTIONS: Schema = {"type": ["object", "null"], "properties": {"include_usage": FLAG}}
 _SAMPLING: dict[str, Schema] = {
     "stream_options": _STREAM_OPTIONS,
-    "max_tokens": _either("integer", "null"),
+    "max_tokens": _COUNT,
     "temperature": _either("number", "null"),
-    "n": _either("integer", "null"),
+    "n": {**_COUNT, "maximum": 128},
 }
 _TEXTS: Schema = {
     "description": "A text, texts, tokens, or arrays of tokens.",
     "oneOf": [{"type": "string", "minLength": 1}, listed({}, minItems=1)],
 }
 _USAGE = _object("prompt_tokens", "total_tokens", prompt_tokens=WHOLE, completion_tokens=WHOLE, total_tokens=WHOLE)
-_CHAT_MESSAGE = _object("role", role=TEXT, content=_CONTENT, tool_calls=_either("array", "null"))
-_TOOLS: Schema = {"type": ["array", "null"], "items": {"type": "object"}}
+_ROLE: Schema = {"enum": ["system", "developer", "user", "assistant", "tool", "function"]}
+_CHAT_MESSAGE = _object("role", role=_ROLE, content=_CONTENT, tool_calls=_either("array", "null"))
+
+
+def _tools(item: Schema) -> Schema:
+    return {"type": ["array", "null"], "items": item}
 
 
 def _answer(kind: str, choice: Schema) -> Schema:
@@ -85,8 +91,8 @@ SCHEMAS: Mapping[str, Schema] = {
     "ChatRequest": _object(
         *("model", "messages"),
         messages=listed(named("ChatMessage"), minItems=1),
-        max_completion_tokens=_either("integer", "null"),
-        tools=_TOOLS,
+        max_completion_tokens=_COUNT,
+        tools=_tools(_object("type", "function", type=TEXT, function=_object("name", name=_NAME, parameters=_MAP))),
         tool_choice=_either("string", "object", "null"),
         response_format=_either("object", "null"),
         **_ASKING,
@@ -117,10 +123,13 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "MessagesRequest": _object(
         *("model", "messages", "max_tokens"),
-        messages=listed(_object("role", "content", role=TEXT, content=_either("string", "array")), minItems=1),
+        messages=listed(
+            _object("role", "content", role={"enum": ["user", "assistant"]}, content=_either("string", "array")),
+            minItems=1,
+        ),
         max_tokens={"type": "integer", "minimum": 1},
         system=_either("string", "array"),
-        tools=_TOOLS,
+        tools=_tools(_object("name", "input_schema", name=_NAME, input_schema=_MAP)),
         tool_choice=_either("object", "null"),
         **_ASKING,
     ),

@@ -115,6 +115,21 @@ def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_on
     assert _slots(own_server) <= sum(limiter.stats().open for limiter in (one, other))
 
 
+def test_what_headers_tell_of_the_other_processes_is_not_taken_off_a_part(own_server: Server, open_one):
+    one = open_one(own_server.url, tpm=10_000, replicas=2)
+
+    def told(remaining: int) -> dict[str, str]:
+        return {"x-ratelimit-limit-tokens": "10000", "x-ratelimit-remaining-tokens": str(remaining)}
+
+    for _ in range(2):
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(10_000))
+    desk_of(one).serial.alone(lambda: desk_of(one)._lost())
+    for _ in range(2):
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(2_000))
+    [gauge] = desk_of(one).quota.gauges
+    assert gauge.capacity == 10_000 / desk_of(one)._replicas
+
+
 def test_what_was_charged_alone_is_told_afterwards(own_server: Server, open_one):
     clock = Clock()
     one, other = (open_one(own_server.url, tpm=10_000, replicas=2, clock=clock) for _ in range(2))

@@ -21,7 +21,7 @@ from dispatch_core.limit.redis import Grant, SharedQuota
 from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.waiting import Waiter
 from dispatch_core.limit.window import WindowGauge
-from dispatch_core.types import Feedback
+from dispatch_core.types import Feedback, Usage
 
 if TYPE_CHECKING:
     import redis
@@ -293,6 +293,19 @@ class SharedDesk(Desk):
             return self._gate(self._clock())
         return self.quota.wait_paced([a * self._replicas for a in self._ahead(held, inside)], self._clock())
 
+    def _settle(
+        self,
+        held: QuotaReservation,
+        usage: Usage | None,
+        told: Mapping[str, Reading] | None,
+        first_token: float | None,
+    ) -> None:
+        if not held.charge.lease:
+            # Admitted alone, or forgotten: what headers tell more than this process knows is what the others used, of
+            # their own parts.
+            held.charge.marks = []
+        super()._settle(held, usage, told, first_token)
+
     def _end(self, charge: Charge, amounts: Sequence[float] | None) -> None:
         if charge.open:
             super()._end(charge, amounts)
@@ -340,7 +353,7 @@ class SharedDesk(Desk):
 
     def _restored(self, charges: Sequence[Charge], leases: Sequence[str]) -> None:
         for charge, lease in zip(charges, leases, strict=True):
-            charge.lease = lease
+            charge.lease, charge.marks = lease, []
             if lease and not charge.open:
                 # It may have ended while it was told.
                 self._courier.settle(lease, charge.amounts)
