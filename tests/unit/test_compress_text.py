@@ -251,6 +251,8 @@ def test_a_template_that_shows_no_context_is_refused(template: str) -> None:
 
 def test_white_space_that_says_nothing_goes() -> None:
     assert narrowed("One.  Two. \n\n\n\nThree.\t\n") == "One. Two.\n\nThree.\n"
+    assert narrowed("It's 5\" wide.  It isn't 6\".") == "It's 5\" wide.  It isn't 6\"."
+    assert narrowed("He said \"no\".  She didn't.  The dogs' bowl") == "He said \"no\". She didn't. The dogs' bowl"
     assert narrowed("| a    | b |\n|------|---|\n| long | 2 |") == "| a | b |\n|------|---|\n| long | 2 |"
 
 
@@ -260,6 +262,9 @@ def test_white_space_that_says_nothing_goes() -> None:
         "name     price\napple        3\npear        12",
         "    indented  code",
         "use `a  b` here",
+        "How many spaces are in 'a   b'?",
+        'Why is {"id": "x  y"} not found?',
+        "Is “New  York” one word?",
         "a\tb  c\td",
         "- item\n  - nested\n    - deeper",
     ],
