@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -93,6 +94,15 @@ async def test_what_is_left_is_what_is_reserved(upstream: Upstream) -> None:
     async with opened(upstream, {"*": {"steps": [{"extractive": {"share": 0.6}}]}}, models=models) as (client, _):
         assert (await client.ask(body, x_dispatch_compression="off"))[0] == 413
         assert (await client.ask(body))[0] == 200
+
+
+async def test_no_answer_to_a_shorter_prompt_outlives_the_setting(upstream: Upstream, tmp_path: Path) -> None:
+    store = {"cache": {"url": f"sqlite:///{tmp_path}/answers.db"}}
+    told = []
+    for compression in (HALF, {}, HALF):
+        async with opened(upstream, compression, **store) as (client, _):
+            told.append((await client.ask(BODY))[1]["cache-status"].split("; ")[1])
+    assert told == ["fwd=miss", "fwd=miss", "hit"]
 
 
 async def test_a_caller_may_want_his_prompt_whole_and_gets_no_answer_to_a_shorter_one(upstream: Upstream) -> None:
