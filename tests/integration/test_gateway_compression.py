@@ -308,6 +308,21 @@ async def test_others_are_answered_while_a_prompt_is_made_shorter_and_one_who_le
         assert PADDING not in sent(upstream)
 
 
+async def test_long_prompts_hold_up_nobody_but_each_other(upstream: Upstream) -> None:
+    may_go = threading.Event()
+    embedder = Failing(may_go)
+    long = {**BODY, "messages": [{**PROMPT, "content": LLAMAINDEX.format(context=DOORS * 100, question=ASKED)}]}
+    async with opened(upstream, TIDY | {"m": HALF["*"]}, embedder=embedder, cache={"enabled": False}) as (client, _):
+        slow = [asyncio.create_task(client.ask(long)) for _ in range(3)]
+        await eventually(lambda: embedder.asked > 0)
+        spaced = {**BODY, "model": "tidy", "messages": [{"role": "user", "content": "A.  B."}]}
+        await client.ask(spaced)
+        assert sent(upstream) == "A. B."
+        assert not any(task.done() for task in slow)
+        may_go.set()
+        assert [status for status, _, _ in await asyncio.gather(*slow)] == [200] * 3
+
+
 async def test_the_status_and_top_tell_what_was_left_out(
     upstream: Upstream, capsys: pytest.CaptureFixture[str]
 ) -> None:
