@@ -12,6 +12,7 @@ from conversations import DOORS, LLAMAINDEX
 from dispatch_core import ConfigError
 from dispatch_core.compress import FRAMES, Frame
 from dispatch_core.compress.frames import TAGS, segments_of, tags_of
+from dispatch_core.compress.known import question_in
 from dispatch_core.compress.lossless import tidied
 from dispatch_core.compress.repeats import without_repeats
 from dispatch_core.compress.sentences import sentences
@@ -209,6 +210,13 @@ def test_tags_show_context_and_nothing_else_does() -> None:
         ("text", "</context>: which?"),
     ]
     assert segments_of("A long text. " * 99, FRAMES) == [("text", "A long text. " * 99)]
+
+
+def test_a_million_tags_that_nobody_closes_are_text() -> None:
+    text = "<context>" * 1_000_000
+    assert segments_of(text, FRAMES) == [("text", text)]
+    assert question_in(text) == (text, [])
+    assert [said for kind, said in segments_of(f"{text}</context>", []) if kind == "context"] == [text[9:]]
 
 
 def test_tags_of_ones_own_have_their_names_to_the_letter() -> None:
