@@ -338,6 +338,8 @@ HOSTILE = [
     "a\n\n",
     "a,b,c\n",
     "“a. ",
+    "?",
+    "<context>",
 ]
 
 
