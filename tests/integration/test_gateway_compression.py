@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -93,6 +94,15 @@ async def test_what_is_left_is_what_is_reserved(upstream: Upstream) -> None:
     async with opened(upstream, {"*": {"steps": [{"extractive": {"share": 0.6}}]}}, models=models) as (client, _):
         assert (await client.ask(body, x_dispatch_compression="off"))[0] == 413
         assert (await client.ask(body))[0] == 200
+
+
+async def test_no_answer_to_a_shorter_prompt_outlives_the_setting(upstream: Upstream, tmp_path: Path) -> None:
+    store = {"cache": {"url": f"sqlite:///{tmp_path}/answers.db"}}
+    told = []
+    for compression in (HALF, {}, HALF):
+        async with opened(upstream, compression, **store) as (client, _):
+            told.append((await client.ask(BODY))[1]["cache-status"].split("; ")[1])
+    assert told == ["fwd=miss", "fwd=miss", "hit"]
 
 
 async def test_a_caller_may_want_his_prompt_whole_and_gets_no_answer_to_a_shorter_one(upstream: Upstream) -> None:
@@ -296,6 +306,21 @@ async def test_others_are_answered_while_a_prompt_is_made_shorter_and_one_who_le
         may_go.set()
         assert (await slow)[0] == 200
         assert PADDING not in sent(upstream)
+
+
+async def test_long_prompts_hold_up_nobody_but_each_other(upstream: Upstream) -> None:
+    may_go = threading.Event()
+    embedder = Failing(may_go)
+    long = {**BODY, "messages": [{**PROMPT, "content": LLAMAINDEX.format(context=DOORS * 100, question=ASKED)}]}
+    async with opened(upstream, TIDY | {"m": HALF["*"]}, embedder=embedder, cache={"enabled": False}) as (client, _):
+        slow = [asyncio.create_task(client.ask(long)) for _ in range(3)]
+        await eventually(lambda: embedder.asked > 0)
+        spaced = {**BODY, "model": "tidy", "messages": [{"role": "user", "content": "A.  B."}]}
+        await client.ask(spaced)
+        assert sent(upstream) == "A. B."
+        assert not any(task.done() for task in slow)
+        may_go.set()
+        assert [status for status, _, _ in await asyncio.gather(*slow)] == [200] * 3
 
 
 async def test_the_status_and_top_tell_what_was_left_out(
