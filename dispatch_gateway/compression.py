@@ -50,7 +50,7 @@ class Compression:
         self._shorteners: dict[str, Shortener | None] = {}
         for model, one in settings.items():
             try:
-                made = None if one is None else Shortener(one.made(remembering), one.least, self._threads)
+                made = None if one is None else Shortener(one.made(remembering), one.least, one.most, self._threads)
             except ConfigError as error:
                 raise ConfigError(f"compression.{model}.{error}") from error
             self._shorteners[model] = made
@@ -73,11 +73,11 @@ class Compression:
 
 
 class Shortener:
-    """Makes the prompts of a model shorter that have at least so many tokens; what fails leaves them as they are."""
+    """Makes prompts of ``least`` to ``most`` tokens shorter; what fails leaves them as they are."""
 
-    def __init__(self, compressor: Compressor, least: int, threads: _Threads) -> None:
+    def __init__(self, compressor: Compressor, least: int, most: int, threads: _Threads) -> None:
         self._careful = Careful(_Elsewhere(compressor, threads))
-        self._least = least
+        self._sizes = range(least, most + 1)
 
     @property
     def paused(self) -> bool:
@@ -85,7 +85,7 @@ class Shortener:
 
     def shortened(self, wire: Wire, call: Call) -> Flow[Call]:
         """The call to be made instead; the very same if there is nothing to leave out."""
-        if self._least and estimated(call.prompt) < self._least:
+        if estimated(call.prompt) not in self._sizes:
             return call
         whole = wire.messages(call)
         left = (yield from self._careful.shortened(whole)) if whole else whole

@@ -190,8 +190,9 @@ async def test_each_model_has_its_own_or_that_of_all_others_or_none(upstream: Up
             assert (PADDING in sent(upstream), sent(upstream) == spaced["content"]) == (padded, whole)
 
 
-async def test_what_is_short_is_left_as_it_is(upstream: Upstream) -> None:
-    async with opened(upstream, {"*": {**HALF["*"], "least": 10_000}}) as (client, _):
+@pytest.mark.parametrize("bound", [{"least": 10_000}, {"most": 5}])
+async def test_what_is_short_or_too_long_is_left_as_it_is(upstream: Upstream, bound: dict[str, int]) -> None:
+    async with opened(upstream, {"*": {**HALF["*"], **bound}}) as (client, _):
         await client.ask(BODY)
         assert upstream.seen[-1].body == BODY
 

@@ -133,8 +133,12 @@ async def test_steps_that_cannot_work_here_are_told_at_the_start(tmp_path: Path,
         return Service(read(tmp_path, quiet))
 
     assert started("lossless", {"history": {"tokens": 99}}).compression.of("m") is not None
-    with pytest.raises(ConfigError, match=r"^compression\.m\.steps\[1\]: extractive needs an embedding model"):
+    with pytest.raises(ConfigError, match=r"compression\.m: extractive needs a model"):
         started("lossless", "extractive")
+    wanted = read(tmp_path, {"compression": {"m": {"steps": ["lossless", "extractive"]}}}).compression["m"]
+    assert wanted is not None
+    with pytest.raises(ConfigError, match=r"^steps\[1\]: extractive needs an embedding model"):
+        wanted.made(None)
     monkeypatch.setitem(sys.modules, "llmlingua", None)
     with pytest.raises(ConfigError, match=r"^compression\.m\.steps\[0\]: .*ai-dispatcher\[compress\]"):
         started("llmlingua")
@@ -165,6 +169,12 @@ async def test_a_model_of_a_step_is_loaded_at_the_start(tmp_path: Path, monkeypa
     assert len(asked) == 1
     with pytest.raises(ConfigError, match=r"^compression\.\*\.steps\[0\]: the model 'broken' could not be loaded"):
         Service(settings("broken"))
+
+
+def test_one_step_may_be_given_as_it_is(tmp_path: Path) -> None:
+    for step in ("lossless", {"history": {"tokens": 9}}):
+        one, listed = (read(tmp_path, {"compression": {"*": {"steps": each}}}) for each in (step, [step]))
+        assert one == listed
 
 
 def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:
