@@ -195,10 +195,6 @@ class Settings(Strict):
         for name in self.compression:
             if name != ANY_MODEL and name not in self.models and ANY_MODEL not in self.models:
                 raise ValueError(f"compression.{name}: there is no such model")
-        if self.cache.embedder == "none":
-            for name, one in self.compression.items():
-                if one is not None and one.embeds:
-                    raise ValueError(f"compression.{name}: extractive needs a model, and cache.embedder is none")
         for what, values in (
             ("name", [key.name for key in self.keys]),
             ("secret", [key.digest for key in self.keys]),
