@@ -57,9 +57,9 @@ class Ask:
         facts = {"model": call.model, "headers": self.asked, "asked": call.facts}
         if tenant.credential is not None and any(one.settings.api_key is None for one in self.pool):
             facts["credential"] = tenant.account
-        if control.whole and self.shortener is not None:
-            # No answer to a shortened prompt will do.
-            facts["whole"] = True
+        if self.shortener is not None and not control.whole:
+            # Who has his prompt sent whole, by his own wish or by the settings, gets no answer to a shorter one.
+            facts["shortened"] = True
         return Query(
             call.text,
             scope_digest(facts),

@@ -20,7 +20,7 @@ from dispatch_gateway.control import control_of
 from dispatch_gateway.errors import NO_RETRY, ApiError, Gone
 from dispatch_gateway.exchange import Exchange
 from dispatch_gateway.forward import failed_stream
-from dispatch_gateway.http import JSON, PRIVATE, Out, body_of, headers_of, while_connected
+from dispatch_gateway.http import JSON, PRIVATE, Connected, Out, body_of, headers_of
 from dispatch_gateway.logs import log_request
 from dispatch_gateway.service import Service
 from dispatch_gateway.tenants import Tenant
@@ -45,7 +45,7 @@ class Endpoint:
         service.enter()
         try:
             async with asyncio.timeout(service.settings.timeouts.total):
-                await self._answer(headers_of(scope), receive, out, done)
+                await self._answer(scope, receive, out, done)
         except Gone:
             done.gone = True
         except asyncio.CancelledError:
@@ -58,14 +58,14 @@ class Endpoint:
             service.leave()
             self._note(out, done, time.monotonic() - begun)
 
-    async def _answer(self, headers: Mapping[str, str], receive: Receive, out: Out, done: _Done) -> None:
-        service, wire = self._service, self._wire
+    async def _answer(self, scope: Scope, receive: Receive, out: Out, done: _Done) -> None:
+        service, wire, headers = self._service, self._wire, headers_of(scope)
         if service.draining:
             raise _stopping()
         done.tenant = tenant = service.door.tenant(headers)
         _check_type(headers)
         raw = await body_of(receive, headers, service.settings.max_body)
-        async with while_connected(receive):
+        with Connected(scope, receive):
             body = parsed(raw)
             call, control = wire.read(body, raw), control_of(headers, body)
             pool = service.pool(call.model, wire.provider, tenant)

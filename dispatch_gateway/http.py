@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 
 from starlette.types import Receive, Scope, Send
 
@@ -12,6 +11,9 @@ from dispatch_gateway.errors import ApiError, Gone
 
 PRIVATE = {"cache-control": "private, no-store"}
 JSON = {"content-type": "application/json"}
+LOST = "dispatch.lost"
+"""An ASGI extension: a set of functions that are called when the connection is lost."""
+
 EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
 
 
@@ -43,30 +45,46 @@ async def body_of(receive: Receive, headers: Mapping[str, str], most: int) -> by
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-@asynccontextmanager
-async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Cancels what is inside when the caller leaves, and raises `Gone` instead."""
-    task = asyncio.current_task()
-    assert task is not None
-    gone = False
+class Connected:
+    """Cancels what is inside when the caller leaves, and raises `Gone` instead.
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
+    A server whose scope has the extension `LOST` calls back; on any other a task listens, which is dearer.
+    """
 
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone:
-            task.uncancel()
+    __slots__ = ("_gone", "_lost", "_receive", "_task", "_watcher")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._lost: set[Callable[[], None]] | None = scope.get("extensions", {}).get(LOST)
+        self._watcher: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        if self._lost is None:
+            self._watcher = asyncio.create_task(self._watch())
+        else:
+            self._lost.add(self._leave)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if self._lost is not None:
+            self._lost.discard(self._leave)
+        elif self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and kind is asyncio.CancelledError:
+            self._task.uncancel()
             raise Gone from None
-        raise
-    finally:
-        watcher.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._task.cancel()
 
 
 class Out:

@@ -4,12 +4,14 @@ no whole request, or do not read."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from dispatch_gateway import openai
 from dispatch_gateway.errors import ApiError
+from dispatch_gateway.http import LOST
 from dispatch_gateway.messages import MessagesWire
 
 _LONGEST_HEAD = 64 * 1024
@@ -62,6 +64,12 @@ class Line(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.transport = self._joined = Joined(transport)  # type: ignore[assignment]
+        self._lost: set[Callable[[], None]] = set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for leave in tuple(self._lost):
+            leave()
+        super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         # An answer to HEAD has no body.
@@ -78,6 +86,7 @@ class Line(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head = self._received = self._body = 0
         super().on_message_begin()
+        self.scope["extensions"] = {LOST: self._lost}  # type: ignore[dict-item]
 
     def on_url(self, url: bytes) -> None:
         self._weigh(len(url))

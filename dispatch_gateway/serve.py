@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", help="address to listen on, instead of the file's")
     add("--port", type=int, help="port to listen on, 0 for a free one, instead of the file's")
     add("--log-level", choices=_LEVELS, default="info", help="of the JSON lines on stderr (default: %(default)s)")
-    add("--check", action="store_true", help="check the settings and stop")
+    add("--check", action="store_true", help="check the settings, make what they name, and stop")
     add("--new-key", action="store_true", help="print a new virtual key and its hash for the settings, and stop")
 
 
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise MissingExtra("the gateway", "gateway")
     from dispatch_gateway.server import serve
+    from dispatch_gateway.service import Service
 
     if options.new_key:
         from dispatch_gateway.config import hash_of
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     settings = _settings(options)
     if options.check:
+        # What they name is made as for serving: a model that is not there, or an extra, is no matter of form.
+        Service(settings)
         print("the settings are valid")
         return 0
     _log_to_stderr(options.log_level)

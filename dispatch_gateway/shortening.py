@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dispatch_core.compress import FRAMES, TAGS, Extractive, Frame, History, LLMLinguaCompressor, Lossless, Pipeline
 from dispatch_core.compress.frames import tags_of
@@ -24,6 +24,11 @@ def _template(text: str) -> str:
 def _name(tag: str) -> str:
     tags_of([tag])
     return tag
+
+
+def _several(steps: Any) -> Any:
+    """One may be given as it is."""
+    return (steps,) if isinstance(steps, str | dict) else steps
 
 
 class LosslessStep(Strict):
@@ -74,12 +79,13 @@ class Step(Strict):
 
 class Shortening(Strict):
     """How prompts are made shorter: the ``steps``, one after another. ``budget`` is what each aims at, in tokens;
-    prompts of fewer than ``least`` are left as they are. ``frames`` (templates with a ``{context}``), ``tags`` and
-    ``roles`` tell where context is, beside what the core knows."""
+    prompts of fewer than ``least`` or more than ``most`` are left as they are. ``frames`` (templates with a
+    ``{context}``), ``tags`` and ``roles`` tell where context is, beside what the core knows."""
 
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: Annotated[tuple[Step, ...], BeforeValidator(_several), Field(min_length=1)]
     budget: Tokens | None = None
     least: int = Field(default=0, ge=0)
+    most: Tokens = 50_000
     frames: tuple[Annotated[str, AfterValidator(_template)], ...] = ()
     tags: tuple[Annotated[str, AfterValidator(_name)], ...] = ()
     roles: tuple[Role, ...] = ()

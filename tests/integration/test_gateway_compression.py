@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -95,6 +96,15 @@ async def test_what_is_left_is_what_is_reserved(upstream: Upstream) -> None:
         assert (await client.ask(body))[0] == 200
 
 
+async def test_no_answer_to_a_shorter_prompt_outlives_the_setting(upstream: Upstream, tmp_path: Path) -> None:
+    store = {"cache": {"url": f"sqlite:///{tmp_path}/answers.db"}}
+    told = []
+    for compression in (HALF, {}, HALF):
+        async with opened(upstream, compression, **store) as (client, _):
+            told.append((await client.ask(BODY))[1]["cache-status"].split("; ")[1])
+    assert told == ["fwd=miss", "fwd=miss", "hit"]
+
+
 async def test_a_caller_may_want_his_prompt_whole_and_gets_no_answer_to_a_shorter_one(upstream: Upstream) -> None:
     async with opened(upstream, HALF) as (client, _):
         await client.ask(BODY, x_dispatch_compression="on")
@@ -180,8 +190,9 @@ async def test_each_model_has_its_own_or_that_of_all_others_or_none(upstream: Up
             assert (PADDING in sent(upstream), sent(upstream) == spaced["content"]) == (padded, whole)
 
 
-async def test_what_is_short_is_left_as_it_is(upstream: Upstream) -> None:
-    async with opened(upstream, {"*": {**HALF["*"], "least": 10_000}}) as (client, _):
+@pytest.mark.parametrize("bound", [{"least": 10_000}, {"most": 5}])
+async def test_what_is_short_or_too_long_is_left_as_it_is(upstream: Upstream, bound: dict[str, int]) -> None:
+    async with opened(upstream, {"*": {**HALF["*"], **bound}}) as (client, _):
         await client.ask(BODY)
         assert upstream.seen[-1].body == BODY
 
@@ -296,6 +307,21 @@ async def test_others_are_answered_while_a_prompt_is_made_shorter_and_one_who_le
         may_go.set()
         assert (await slow)[0] == 200
         assert PADDING not in sent(upstream)
+
+
+async def test_long_prompts_hold_up_nobody_but_each_other(upstream: Upstream) -> None:
+    may_go = threading.Event()
+    embedder = Failing(may_go)
+    long = {**BODY, "messages": [{**PROMPT, "content": LLAMAINDEX.format(context=DOORS * 100, question=ASKED)}]}
+    async with opened(upstream, TIDY | {"m": HALF["*"]}, embedder=embedder, cache={"enabled": False}) as (client, _):
+        slow = [asyncio.create_task(client.ask(long)) for _ in range(3)]
+        await eventually(lambda: embedder.asked > 0)
+        spaced = {**BODY, "model": "tidy", "messages": [{"role": "user", "content": "A.  B."}]}
+        await client.ask(spaced)
+        assert sent(upstream) == "A. B."
+        assert not any(task.done() for task in slow)
+        may_go.set()
+        assert [status for status, _, _ in await asyncio.gather(*slow)] == [200] * 3
 
 
 async def test_the_status_and_top_tell_what_was_left_out(

@@ -197,10 +197,13 @@ def test_a_file_that_cannot_work_is_refused_before_anything_starts(
     file.write_text("models:\n  m:\n    - limits: {rmp: 60}\n")
     assert main(["serve", "--config", str(file), "--check"]) == 2
     assert capsys.readouterr().err == f"dispatcher serve: {file}: models.m[0].limits.rmp: there is no such setting\n"
-    file.write_text("models:\n  m:\n    - limits: {rpm: 60}\n")
+    file.write_text("cache: {embedder: none}\nmodels:\n  m:\n    - limits: {rpm: 60}\n")
     assert main(["serve", "--config", str(file), "--check"]) == 0
     assert main(["serve", "--config", str(file), "--check", "--host", "0.0.0.0"]) == 2
     assert "keys: needed to listen on 0.0.0.0" in capsys.readouterr().err
+    file.write_text("cache: {embedder: none}\ncompression: {'*': {steps: extractive}}\n")
+    assert main(["serve", "--config", str(file), "--check"]) == 2
+    assert "compression.*.steps[0]: extractive needs an embedding model" in capsys.readouterr().err
 
 
 def test_a_new_key_comes_with_the_hash_of_it(capsys: pytest.CaptureFixture[str]) -> None:

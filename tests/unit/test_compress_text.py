@@ -12,6 +12,7 @@ from conversations import DOORS, LLAMAINDEX
 from dispatch_core import ConfigError
 from dispatch_core.compress import FRAMES, Frame
 from dispatch_core.compress.frames import TAGS, segments_of, tags_of
+from dispatch_core.compress.known import question_in
 from dispatch_core.compress.lossless import tidied
 from dispatch_core.compress.repeats import without_repeats
 from dispatch_core.compress.sentences import sentences
@@ -211,6 +212,13 @@ def test_tags_show_context_and_nothing_else_does() -> None:
     assert segments_of("A long text. " * 99, FRAMES) == [("text", "A long text. " * 99)]
 
 
+def test_a_million_tags_that_nobody_closes_are_text() -> None:
+    text = "<context>" * 1_000_000
+    assert segments_of(text, FRAMES) == [("text", text)]
+    assert question_in(text) == (text, [])
+    assert [said for kind, said in segments_of(f"{text}</context>", []) if kind == "context"] == [text[9:]]
+
+
 def test_tags_of_ones_own_have_their_names_to_the_letter() -> None:
     text = "<kb src='a'>One.</kb> <kb-id>7</kb-id> <kb.x>Two.</kb.x> <context>Three.</context>"
     held = [said for kind, said in segments_of(text, [], tags_of(["kb", "kb.x"])) if kind == "context"]
@@ -251,6 +259,8 @@ def test_a_template_that_shows_no_context_is_refused(template: str) -> None:
 
 def test_white_space_that_says_nothing_goes() -> None:
     assert narrowed("One.  Two. \n\n\n\nThree.\t\n") == "One. Two.\n\nThree.\n"
+    assert narrowed("It's 5\" wide.  It isn't 6\".") == "It's 5\" wide.  It isn't 6\"."
+    assert narrowed("He said \"no\".  She didn't.  The dogs' bowl") == "He said \"no\". She didn't. The dogs' bowl"
     assert narrowed("| a    | b |\n|------|---|\n| long | 2 |") == "| a | b |\n|------|---|\n| long | 2 |"
 
 
@@ -260,6 +270,9 @@ def test_white_space_that_says_nothing_goes() -> None:
         "name     price\napple        3\npear        12",
         "    indented  code",
         "use `a  b` here",
+        "How many spaces are in 'a   b'?",
+        'Why is {"id": "x  y"} not found?',
+        "Is “New  York” one word?",
         "a\tb  c\td",
         "- item\n  - nested\n    - deeper",
     ],
@@ -325,6 +338,8 @@ HOSTILE = [
     "a\n\n",
     "a,b,c\n",
     "“a. ",
+    "?",
+    "<context>",
 ]
 
 

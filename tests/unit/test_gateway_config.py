@@ -167,6 +167,12 @@ async def test_a_model_of_a_step_is_loaded_at_the_start(tmp_path: Path, monkeypa
         Service(settings("broken"))
 
 
+def test_one_step_may_be_given_as_it_is(tmp_path: Path) -> None:
+    for step in ("lossless", {"history": {"tokens": 9}}):
+        one, listed = (read(tmp_path, {"compression": {"*": {"steps": each}}}) for each in (step, [step]))
+        assert one == listed
+
+
 def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:
     text = "compression:\n  '*': {steps: [lossless]}\n  m: off\n  n: ~\n"
     settings = read(tmp_path, text)

@@ -468,3 +468,8 @@ def test_rules_of_a_language_are_silent_on_another() -> None:
 
 def test_the_callers_guards_are_asked_in_order() -> None:
     assert refusal("a", "b", [lambda a, b: None, lambda a, b: "mine", lambda a, b: "late"]) == "mine"
+
+
+def test_white_space_without_end_says_nothing() -> None:
+    asked = "How do I open a bank account for my child?"
+    assert refusal(asked + "\n" * 100_000, f"{asked}\n", DEFAULT_GUARDS) is None

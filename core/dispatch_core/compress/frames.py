@@ -8,7 +8,7 @@ by tags or by the kind of a part, is ever shortened.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from string import Formatter
@@ -94,13 +94,13 @@ def frames_of(given: Sequence[Frame | str]) -> tuple[Frame, ...]:
 
 
 def tags_of(given: Collection[str]) -> re.Pattern[str]:
-    """What finds the text between tags of these names. Raises `ConfigError`."""
+    """What finds the opening tags of these names, which are its first group. Raises `ConfigError`."""
     if isinstance(given, str) or not all(isinstance(one, str) and _TAG.fullmatch(one) for one in given):
         raise ConfigError(f"tags are names such as 'context', without brackets, got {given!r}")
     if not given:
         return re.compile(r"(?!)")
     names = "|".join(re.escape(name) for name in sorted(given, key=len, reverse=True))
-    return re.compile(rf"<({names})(?![\w.:-])[^<>]*>(.*?)</\1>", re.DOTALL)
+    return re.compile(rf"<({names})(?![\w.:-])[^<>]*>")
 
 
 TAGS = ("context", "documents", "document")
@@ -111,16 +111,34 @@ TAGGED = tags_of(TAGS)
 
 def segments_of(text: str, frames: Sequence[Frame], tagged: re.Pattern[str] = TAGGED) -> list[Segment]:
     """The segments by the first frame that fits, else by tags (see `tags_of`)."""
-    for frame in frames:
-        found = frame.segments(text)
-        if found is not None:
-            return found
-    spans = [match.span(2) for match in tagged.finditer(text)]
-    edges = [(0, 0), *spans, (len(text), len(text))]
+    found = framed(text, frames)
+    if found is not None:
+        return found
+    edges = [(0, 0), *_between_tags(text, tagged), (len(text), len(text))]
     segments: list[Segment] = []
     for (_, before), (start, end) in pairwise(edges):
         segments += [("text", text[before:start]), ("context", text[start:end])]
     return [segment for segment in segments if segment[1]]
+
+
+def framed(text: str, frames: Sequence[Frame]) -> list[Segment] | None:
+    """The segments by the first frame that fits."""
+    return next((found for frame in frames if (found := frame.segments(text)) is not None), None)
+
+
+def _between_tags(text: str, tagged: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Where the text between two tags begins and ends. In time that grows with the text, whatever it holds."""
+    unclosed: set[str] = set()
+    at = 0
+    while (opening := tagged.search(text, at)) is not None:
+        at, closing = opening.end(), f"</{opening[1]}>"
+        end = -1 if closing in unclosed else text.find(closing, at)
+        if end < 0:
+            # Nor is there one further on.
+            unclosed.add(closing)
+        else:
+            yield at, end
+            at = end + len(closing)
 
 
 def _kind(name: str, context: str | None, question: str | None) -> Kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dispatch_core.compress.frames import Frame, segments_of
+from dispatch_core.compress.frames import Frame, framed
 
 FRAMES: tuple[Frame, ...] = tuple(
     map(
@@ -43,7 +43,7 @@ def question_in(text: str) -> tuple[str, list[Any]]:
     # All of them that have a question say this word, and most other texts do not.
     if "ontext" not in text:
         return text, []
-    segments = segments_of(text, FRAMES)
+    segments = framed(text, FRAMES) or []
     questions = [said for kind, said in segments if kind == "question"]
     if len(questions) != 1 or not questions[0].strip():
         return text, []

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 _CLOSING = r"[\"'”’»)\]」』）》】*_]*"
 _CITED = r"(?:[ \t]?\[[\d,;–\- ]{1,24}\]|[ \t]?\[\^\w{1,16}\])*"
-_END = re.compile(rf"(?:[.!?…؟।]+[“‘]?{_CLOSING}{_CITED}(?=\s)|[。！？｡]+{_CLOSING}{_CITED})")
+# Each row of marks is looked at once, however long it is.
+_END = re.compile(rf"(?:(?<![.!?…؟।])[.!?…؟।]++[“‘]?{_CLOSING}{_CITED}(?=\s)|[。！？｡]+{_CLOSING}{_CITED})")
 _OPENING, _CLOSED = "([{（「『《【", ")]}）」』》】"
 _MARKS = re.compile(r"[(\[{（「『《【“„`]")
 _PATIENCE = 600

@@ -1,6 +1,7 @@
 """White space that says nothing. Pure.
 
-What may say something stays: the indentation of a line, runs in lines that stand in columns or hold code, tabs.
+What may say something stays: the indentation of a line, runs in lines that stand in columns, hold code or quote
+them, tabs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 _RUN = re.compile(r"(?<=\S) {2,}(?=\S)")
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
+_QUOTED = re.compile(r"\"[^\"]*\"|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w)")
 _CELLS = re.compile(r"[ \t]*\|")
 _RULE = re.compile(r"[\s|:\-+=]+$")
 
@@ -43,12 +45,14 @@ def _edges(line: str) -> frozenset[int]:
 
 
 def _aligned(lines: Sequence[str], edges: Sequence[frozenset[int]], at: int) -> bool:
-    """Do the words of this line stand in columns, or is it code?"""
+    """Do the words of this line stand in columns, is it code, or does it quote its spaces?"""
     line = lines[at]
     if _CELLS.match(line):
         # In a table of Markdown the bars divide the cells.
         return bool(_RULE.match(line))
     if "\t" in line or "`" in line or line[:1] == " ":
+        return True
+    if any("  " in quoted.group() for quoted in _QUOTED.finditer(line)):
         return True
     beside = [edges[near] for near in (at - 1, at + 1) if 0 <= near < len(lines)]
     return any(edges[at] & near for near in beside)

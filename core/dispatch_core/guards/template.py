@@ -9,7 +9,9 @@ from functools import lru_cache
 from dispatch_core.guards.reading import folded
 
 _JOINT = re.compile(r"(?<=[.?!:;])\s+|\n+|(?<=[。！？；：])")
-_JOINED = re.compile(r"[.?!:;]\s+\S|\S\s*\n+\s*\S|[。！？；：].")
+_JOINED = re.compile(r"[.?!:;]\s|\n|[。！？；：].")
+"""In a stripped text, for what follows white space there is something else."""
+
 # Below this many shared characters it is a greeting or an aside, and what is left may lean on it.
 _SHARED = 40
 
@@ -23,7 +25,7 @@ def _sentences(text: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=4096)
 def _several(text: str) -> bool:
-    return _JOINED.search(text) is not None
+    return _JOINED.search(text.strip()) is not None
 
 
 def rest(asked: str, stored: str) -> tuple[str, str] | None:
