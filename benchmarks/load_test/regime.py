@@ -3,10 +3,10 @@
 The article reports 8.5 % 429s, a mean of 3.8 s and a P99 of 12 s for 100 users of the bare program. `ARTICLE` was
 chosen by the bare program alone, to come near that mean: the demand is 1.13 times the tokens a minute, and a call
 takes 1 s on average when nothing is in its way. Retrying until there is an answer lets a queue grow for as long as
-the trace lasts. A program that never retries loses 12 to 20 % of its calls there, more than the article's: arrivals
-are as uneven as Poisson's. A prompt is a question with a chapter of context, so that tokens run out long before
-requests do, as in the tiers of all providers. The quota of a minute is counted over a sliding window of ten seconds,
-so that a trace of 80 s sees several windows.
+the trace lasts: means of 5.0 s in the open loop and 3.3 s with Locust, P99s of 28 and 18 s. A program that never
+retries loses 17 % of its calls there, more than the article's: arrivals are as uneven as Poisson's. A prompt is a
+question with a chapter of context, so that tokens run out long before requests do, as in the tiers of all providers.
+The quota of a minute is counted over a sliding window of ten seconds, so that a trace of 80 s sees several windows.
 """
 
 from __future__ import annotations
