@@ -103,7 +103,7 @@ async def test_a_body_that_never_ends_is_given_up(upstream: Upstream) -> None:
 
 async def test_a_caller_who_does_not_read_is_given_up(upstream: Upstream) -> None:
     upstream.usual = streams(*[sse({"choices": [], "filler": "x" * 100_000})] * 1_000)
-    with Gateway({"models": to(upstream.url), "timeouts": {"total": 0.5}}) as gateway:
+    with Gateway({"models": to(upstream.url), "timeouts": {"total": 2.0}}) as gateway:
         host, port = gateway.root.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port), limit=1_000)
         body = json.dumps({**ASKING, "stream": True}).encode()

@@ -25,7 +25,10 @@ from upstreams import Upstream, chunks, sse, stalls, streams
 from dispatch_core.simulate import Simulator, SimulatorConfig
 
 RPM = 3_000
-MOST_OVERRUN, MOST_OF_A_RESTART = 0.005, 0.1
+MOST_OVERRUN, MOST_OF_A_RESTART = 0.05, 0.1
+"""On a busy machine a call may reach the provider after its turn; none is refused where there is time for all."""
+QUEUED = 60.0
+"""Seconds after which a call that waits for the quota is refused."""
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def replicas(folder: Path, settings: dict[str, Any], many: int = 2) -> Iterator[
 async def answered(session: aiohttp.ClientSession, urls: Sequence[str], number: int) -> str:
     """The answer to a question. Another replica is asked when one is gone, and again what was refused."""
     question = asking(f"guest {number}")
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(2 * QUEUED + PATIENCE):
         for url in itertools.islice(itertools.cycle(urls), number, None):
             try:
                 status, _, body = await Client(session, url).ask(question)
