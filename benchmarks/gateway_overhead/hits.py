@@ -10,7 +10,7 @@ import aiohttp
 
 from benchmarks.demo.trace import load_questions
 from benchmarks.gateway_overhead.misses import body_of
-from benchmarks.gateway_overhead.servers import gateway, started
+from benchmarks.gateway_overhead.servers import started, unlimited
 from dispatch_core import default_embedder
 
 
@@ -38,7 +38,7 @@ async def measured(rounds: int) -> Pairs:
     embedding, hit, hits, asked = [], [], 0, 0
     with (
         started("benchmarks.gateway_overhead.servers", "upstream", "0", "0") as (upstream, _),
-        gateway(upstream, {"embedder": "auto"}) as (url, _),
+        unlimited(upstream, {"embedder": "auto"}) as (url, _),
     ):
         async with aiohttp.ClientSession() as session:
 

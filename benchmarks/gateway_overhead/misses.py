@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from benchmarks.cpu import cpu_seconds
-from benchmarks.gateway_overhead.servers import gateway, started
+from benchmarks.gateway_overhead.servers import started, unlimited
 
 _SYSTEM = "You are a helpful assistant of a bank. Answer briefly and politely. " * 3
 ARMS = ("direct", "proxy", "gateway")
@@ -70,7 +70,7 @@ def measured(
     with (
         started(here, "upstream", str(latency), str(spread)) as (upstream, _),
         started(here, "proxy", upstream) as (proxy, copying),
-        gateway(upstream, {"embedder": "none"}) as (gateway_url, serving),
+        unlimited(upstream, {"embedder": "none"}) as (gateway_url, serving),
     ):
         arms = {"direct": (upstream, None), "proxy": (proxy, copying), "gateway": (gateway_url, serving)}
         for number in range(rounds):

@@ -11,7 +11,6 @@ import json
 import socket
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from typing import Any
 import aiohttp
 import uvicorn
 from aiohttp import web
+
+from benchmarks.gateway_process import gateway
 
 _ANSWER = {
     "id": "chatcmpl-1",
@@ -44,16 +45,11 @@ def started(*words: str) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def gateway(upstream_url: str, cache: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def unlimited(upstream_url: str, cache: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """A gateway whose limiter never says no: its address and the id of its process."""
     deployment = {"base_url": f"{upstream_url}/v1", "api_key": "k", "limits": _UNLIMITED}
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        # JSON is YAML.
-        json.dump({"models": {"*": [deployment]}, "cache": dict(cache)}, file)
-        file.flush()
-        words = ["--config", file.name, "--port", "0", "--log-level", "warning"]
-        with started("dispatch_gateway", *words) as (url, process):
-            yield url.removesuffix("/v1"), process
+    with gateway({"models": {"*": [deployment]}, "cache": dict(cache)}) as (url, process):
+        yield url.removesuffix("/v1"), process
 
 
 def upstream(latency: float, spread: float) -> None:

@@ -132,9 +132,13 @@ def _dispatched(target: Target, share: float | None = None) -> Iterator[Ask]:
 @contextmanager
 def through_gateway(target: Target) -> Iterator[Ask]:
     """The bare program with another ``base_url``."""
-    from benchmarks.load_test.gateway import gateway
+    from benchmarks.gateway_process import gateway
 
-    with gateway(target, share=SHARE) as url:
+    quota = target.quota
+    limits = {"rpm": quota.rpm, "tpm": quota.tpm, "window": quota.window, "burst": quota.window}
+    deployment = {"base_url": target.url, "api_key": "none", "limits": limits}
+    shorter = {"steps": [{"extractive": {"share": SHARE}}]}
+    with gateway({"models": {"*": [deployment]}, "compression": {"*": shorter}}) as (url, _):
         yield _asker(_model(url, retries=0, include_response_headers=True))
 
 

@@ -26,7 +26,8 @@ from dispatch_core.simulate import Simulator, SimulatorConfig
 
 RPM = 3_000
 MOST_OVERRUN, MOST_OF_A_RESTART = 0.05, 0.1
-"""On a busy machine a call may reach the provider after its turn; none is refused where there is time for all."""
+"""Half a percent is the goal. On a busy machine up to 3 % were seen when a replica was killed, and up to 7 % when
+Redis came back empty."""
 QUEUED = 60.0
 """Seconds after which a call that waits for the quota is refused."""
 
