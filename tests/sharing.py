@@ -22,6 +22,16 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+class Stopped:
+    """Time passes only when a test lets it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def desk_of(limiter: TokenLimiter) -> Any:
     return limiter._desk
 

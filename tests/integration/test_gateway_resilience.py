@@ -25,11 +25,9 @@ from upstreams import Upstream, chunks, sse, stalls, streams
 from dispatch_core.simulate import Simulator, SimulatorConfig
 
 RPM = 3_000
-MOST_OVERRUN, MOST_OF_A_RESTART = 0.05, 0.1
-"""Half a percent is the goal. On a busy machine up to 3 % were seen when a replica was killed, and up to 7 % when
-Redis came back empty."""
+MOST_OVERRUN = 0.005
 QUEUED = 60.0
-"""Seconds after which a call that waits for the quota is refused."""
+"""Seconds after which a call that waits for the quota is refused: nobody waits that long."""
 
 
 @pytest.fixture
@@ -80,7 +78,7 @@ def replicas(folder: Path, settings: dict[str, Any], many: int = 2) -> Iterator[
 async def answered(session: aiohttp.ClientSession, urls: Sequence[str], number: int) -> str:
     """The answer to a question. Another replica is asked when one is gone, and again what was refused."""
     question = asking(f"guest {number}")
-    async with asyncio.timeout(2 * QUEUED + PATIENCE):
+    async with asyncio.timeout(QUEUED):
         for url in itertools.islice(itertools.cycle(urls), number, None):
             try:
                 status, _, body = await Client(session, url).ask(question)
@@ -139,8 +137,7 @@ async def test_while_redis_stops_and_starts_again_all_calls_are_answered_and_rep
             for replica in (one, two):
                 async with session.get(f"{replica.root}/health/ready") as response:
                     assert await response.json() == {"status": "ok"}
-    # What one replica has not told yet the other may be granted once more.
-    assert overrun <= MOST_OF_A_RESTART
+    assert overrun <= MOST_OVERRUN
 
 
 async def test_what_a_dead_replica_held_comes_back_when_its_lease_is_over(

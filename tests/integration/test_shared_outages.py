@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 from servers import Server, free_port
-from sharing import PATIENCE, Clock, desk_of, flushed
+from sharing import PATIENCE, Clock, Stopped, desk_of, flushed
 
 from dispatch_core import ConfigError, Cost, LimitExceeded, TokenLimiter, Usage
 
@@ -117,17 +117,54 @@ def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_on
 
 def test_what_headers_tell_of_the_other_processes_is_not_taken_off_a_part(own_server: Server, open_one):
     one = open_one(own_server.url, tpm=10_000, replicas=2)
-
-    def told(remaining: int) -> dict[str, str]:
-        return {"x-ratelimit-limit-tokens": "10000", "x-ratelimit-remaining-tokens": str(remaining)}
-
     for _ in range(2):
-        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(10_000))
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), _told(10_000))
     desk_of(one).serial.alone(lambda: desk_of(one)._lost())
     for _ in range(2):
-        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), told(2_000))
+        one.acquire(Cost(100), timeout=PATIENCE).settle(Usage(100, 0), _told(2_000))
     [gauge] = desk_of(one).quota.gauges
-    assert gauge.capacity == 10_000 / desk_of(one)._replicas
+    assert gauge.capacity == 10_000 / desk_of(one)._outage.replicas
+
+
+def test_what_the_others_have_not_told_a_restarted_server_is_no_use_by_strangers(own_server: Server, open_one):
+    """It was taken for that: what all of them had used was kept free, and calls waited for windows to be empty."""
+    clock = Stopped()
+    one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))
+    for limiter in (one, other):
+        limiter.acquire(Cost(4_000)).settle(Usage(4_000, 0), _told(6_000))
+    _restart(own_server, one, clock)
+    [gauge] = desk_of(one).quota.gauges
+    for remaining in (1_900, 1_800):
+        one.acquire(Cost(100)).settle(Usage(100, 0), _told(remaining))
+    assert gauge.capacity == 10_000
+    clock.now += 61.0
+    for remaining in (1_700, 1_600):
+        one.acquire(Cost(100)).settle(Usage(100, 0), _told(remaining))
+    assert gauge.capacity < 10_000
+
+
+def test_until_the_others_have_told_a_restarted_server_each_keeps_to_its_part(own_server: Server, open_one):
+    clock = Stopped()
+    one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))
+    for limiter in (one, other, one):
+        limiter.acquire(Cost(100))
+    assert _allowed(one) == 10_000
+    _restart(own_server, one, clock)
+    assert _allowed(one) == 5_000
+    _tell(other, clock)
+    one.try_reserve(1)
+    assert _allowed(one) == 10_000
+
+
+def test_who_never_tells_a_restarted_server_anything_holds_nothing_back_for_long(own_server: Server, open_one):
+    clock = Stopped()
+    one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))
+    for limiter in (one, other, one):
+        limiter.acquire(Cost(100))
+    _restart(own_server, one, clock)
+    assert _allowed(one) == 5_000
+    clock.now += 11.0
+    assert _allowed(one) == 10_000
 
 
 def test_what_was_charged_alone_is_told_afterwards(own_server: Server, open_one):
@@ -156,6 +193,35 @@ def test_what_ended_while_the_server_hung_is_settled_afterwards(own_server: Serv
     os.kill(server.pid, signal.SIGCONT)
     flushed(limiter)
     assert _slots(own_server) == 0
+
+
+def _told(remaining: int) -> dict[str, str]:
+    return {"x-ratelimit-limit-tokens": "10000", "x-ratelimit-remaining-tokens": str(remaining)}
+
+
+def _restart(server: Server, limiter: TokenLimiter, clock: Stopped) -> None:
+    """It comes back empty, and this limiter has told it what it charged."""
+    server.stop()
+    server.start()
+    _tell(limiter, clock)
+
+
+def _tell(limiter: TokenLimiter, clock: Stopped) -> None:
+    before = desk_of(limiter)._epoch
+    while desk_of(limiter)._epoch == before:
+        limiter.try_reserve(1)
+        if desk_of(limiter)._outage.lasts:
+            clock.now += 1.0
+    # Who tells is counted when he asks again.
+    limiter.try_reserve(1)
+
+
+def _allowed(limiter: TokenLimiter) -> float:
+    """What it would let Redis grant to all of them within a window."""
+    desk = desk_of(limiter)
+    [plan] = desk._plans_now(desk._clock())
+    capacity: float = plan.capacity
+    return capacity
 
 
 def _spent(server: Server, limiter: TokenLimiter) -> float:

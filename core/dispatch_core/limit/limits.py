@@ -21,7 +21,7 @@ Unit = Literal["request", "token", "input", "output", "slot"]
 Burst = float | Literal["auto"]
 
 _INF = math.inf
-_PAD = 0.1
+_PAD = 0.2
 _MARGIN = 0.5
 _ONE: frozenset[Unit] = frozenset(("request", "slot"))
 _NAMES: Mapping[str, tuple[str, Unit]] = {

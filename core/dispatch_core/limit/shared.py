@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dispatch_core.limit.courier import Courier
 from dispatch_core.limit.desk import Desk, Rules, exceeded, pause_after
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.limits import Limits
+from dispatch_core.limit.outage import Outage
 from dispatch_core.limit.quota import Charge, Plan
 from dispatch_core.limit.redis import Grant, SharedQuota
 from dispatch_core.limit.reservation import QuotaReservation
@@ -33,7 +35,6 @@ _LEASE = 60.0
 # A call is granted this many seconds ahead at most: what others give back meanwhile would come too late for it.
 _HORIZON = 0.25
 _SOONEST, _LATEST = 0.02, 0.25
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 _LOST_ASKER = 2.0
 
 
@@ -62,10 +63,9 @@ class SharedDesk(Desk):
         shape = "/".join((name or repr(limits.caps), str(limits.window), *limits.units))
         self._redis = SharedQuota(server, name=shape, lease=_LEASE, async_client=async_server)
         self._courier = Courier(self._redis, renew_every=_LEASE / 3)
-        self._replicas = replicas
+        self._outage = Outage(replicas)
         self._epoch = ""
-        self._down_until = -math.inf
-        self._down_for = 0.0
+        self._seen = 1
         # As long as everybody is admitted at once, who has no time to wait still has the time to ask in his turn.
         self._flowing = True
         self._marks: Sequence[float] = ()
@@ -117,7 +117,7 @@ class SharedDesk(Desk):
         grant: Grant | None = None
         try:
             grant = yield from step(self._reserve, self._areserve, self._plans, amounts, horizon)
-            if grant.epoch != self._epoch or self._down_for:
+            if grant.epoch != self._epoch or self._outage.lasts:
                 yield from step(self._tell, self._atell, grant)
         except BaseException as error:
             if grant is not None:
@@ -184,7 +184,7 @@ class SharedDesk(Desk):
         """Never log with the lock held: a handler may ask the limiter for its stats."""
         if self.serial.alone(self._lost):
             _log.warning(
-                "the shared quota failed, this process keeps to 1/%d of the limits: %s", self._replicas, error
+                "the shared quota failed, this process keeps to 1/%d of the limits: %s", self._outage.replicas, error
             )
 
     def _restore(self, grant: Grant) -> Flow[None]:
@@ -201,10 +201,10 @@ class SharedDesk(Desk):
     def _close(self) -> None:
         """From now on by our part of the limits, and Redis is not asked again."""
         self._lost()
-        self._down_until = math.inf
+        self._outage.close()
 
     def _alone_now(self) -> bool:
-        return self._clock() < self._down_until
+        return self._outage.alone(self._clock())
 
     def _may_ask(self, waiter: Waiter, deadline: float) -> bool:
         now = self._clock()
@@ -214,11 +214,19 @@ class SharedDesk(Desk):
         if self._asked_last is not waiter:
             self._asked_last, self._refused_since = waiter, now
         self._courier.start()
-        plans = self.quota.plans(self._replicas) if not self._down_for else self._plans
-        if plans != self._plans:
+        if not self._outage.lasts and (plans := self._plans_now(now)) != self._plans:
             self._plans = plans
         self._asking, self._asking_since = waiter, now
         return True
+
+    def _plans_now(self, now: float) -> tuple[Plan, ...]:
+        """What all may spend, less what others have spent and not told yet."""
+        plans = self.quota.plans(self._outage.replicas)
+        spent, slots = self._outage.untold(self._seen, now)
+        if not slots:
+            return plans
+        kept = {"window": 1.0 - spent, "slots": 1.0 - slots}
+        return tuple(replace(plan, capacity=plan.capacity * kept.get(plan.kind, 1.0)) for plan in plans)
 
     def _is_next(self, waiter: Waiter, now: float) -> bool:
         """The head asks; but if it asked and did not come back, its loop may not run: then whoever looks."""
@@ -257,10 +265,11 @@ class SharedDesk(Desk):
         raise exceeded("not admitted, its turn would come too late", wait)
 
     def _answered(self, waiter: Waiter, grant: Grant) -> None:
-        self._replicas = max(1, grant.replicas)
+        now = self._clock()
+        self._seen = max(1, grant.replicas)
+        self._outage.heard(self._seen, now)
         self._flowing = grant.wait <= 0
         self._marks = grant.marks
-        now = self._clock()
         self._room_at = now + grant.wait if grant.lease is None else -math.inf
         if waiter.admitted:
             # Redis was given up meanwhile, and this process let him in alone.
@@ -291,7 +300,7 @@ class SharedDesk(Desk):
             return super()._eta(held, inside=inside)
         if not self.line or (self._flowing and not inside):
             return self._gate(self._clock())
-        return self.quota.wait_paced([a * self._replicas for a in self._ahead(held, inside)], self._clock())
+        return self.quota.wait_paced([a * self._outage.replicas for a in self._ahead(held, inside)], self._clock())
 
     def _settle(
         self,
@@ -300,8 +309,8 @@ class SharedDesk(Desk):
         told: Mapping[str, Reading] | None,
         first_token: float | None,
     ) -> None:
-        if not held.charge.lease:
-            # Admitted alone, or forgotten: what headers tell more than this process knows is what the others used, of
+        if not held.charge.lease or not self._outage.comparable(held.charge.at):
+            # Admitted alone, or by a Redis that did not know all: what headers tell more is what the others used, of
             # their own parts.
             held.charge.marks = []
         super()._settle(held, usage, told, first_token)
@@ -318,16 +327,15 @@ class SharedDesk(Desk):
 
     def _lost(self) -> bool:
         """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
-        first = not self._down_for
-        self._down_for = min(_LONGEST_PAUSE, 2 * self._down_for or _FIRST_PAUSE)
-        self._down_until = self._clock() + self._down_for
-        self.quota.divide(self._replicas)
+        now, replicas = self._clock(), self._outage.replicas
+        first = self._outage.lost(now)
+        self.quota.divide(replicas)
         for gauge, used in zip(self.quota.gauges, self._marks if first else (), strict=False):
             if isinstance(gauge, WindowGauge):
                 # Who used less than his part may not catch up at once: others used it.
-                gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / self._replicas)
+                gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / replicas)
         self._leader = None
-        self._admit(self._clock())
+        self._admit(now)
         return first
 
     def _deadline(self, held: QuotaReservation) -> float:
@@ -342,7 +350,7 @@ class SharedDesk(Desk):
             for charge in charges:
                 charge.lease = ""
         unknown, now = [charge for charge in charges if not charge.lease], self._clock()
-        recovered = self._found(grant)
+        recovered = self._found(grant, forgot=anew)
         return unknown, [(now - charge.at, self._held(charge)) for charge in unknown], recovered
 
     def _held(self, charge: Charge) -> Sequence[float]:
@@ -358,11 +366,10 @@ class SharedDesk(Desk):
                 # It may have ended while it was told.
                 self._courier.settle(lease, charge.amounts)
 
-    def _found(self, grant: Grant) -> bool:
+    def _found(self, grant: Grant, *, forgot: bool) -> bool:
         """Redis answers. True if that is news."""
-        recovered = self._down_for > 0
+        recovered = self._outage.over(self._clock(), forgot=forgot, window=self.limits.window)
         if recovered:
-            self._down_for, self._down_until = 0.0, -math.inf
             self.quota.divide(1)
         self._epoch = grant.epoch
         return recovered

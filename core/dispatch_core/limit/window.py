@@ -107,7 +107,7 @@ class WindowGauge:
         self.estimated = estimated
         self.used = 0.0
         self.ceiling = Ceiling()
-        self.mirror = Mirror()
+        self.mirror = Mirror(window)
         self._cap = limit
         self._parts = 1
         self._noise = self._unseen = 0.0
@@ -286,7 +286,7 @@ class WindowGauge:
     def _refill(self, now: float) -> float:
         if self._unseen and now > self._believed_until:
             # No header has spoken of this limit for long: what others use of it nobody knows any more.
-            self.mirror, self._unseen = Mirror(), 0.0
+            self.mirror, self._unseen = Mirror(self.window), 0.0
             self._apply()
         if self.ceiling.share < 1.0:
             self.ceiling.refresh(now)
