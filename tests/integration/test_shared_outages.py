@@ -92,6 +92,31 @@ def test_while_the_server_is_down_calls_go_on_within_the_limit(own_server: Serve
     assert len(caplog.messages) == 2
 
 
+def test_whom_a_lost_server_granted_ahead_goes_before_those_who_are_let_in_alone(own_server: Server, open_one):
+    clock = Stopped()
+    one = open_one(own_server.url, rpm=600, burst=1.0, clock=clock)
+    ahead = [one.acquire(Cost(1)) for _ in range(11)][-1]
+    assert ahead.charge.at > clock.now
+    desk_of(one).serial.alone(lambda: desk_of(one)._lost())
+    assert one.try_reserve(1) is None
+    assert one.eta(1) >= ahead.charge.at - clock.now
+    clock.now += 0.9
+    assert one.try_reserve(1) is not None
+
+
+async def test_whoever_waits_alone_asks_again_when_he_may(own_server: Server, open_one):
+    """He slept until his part had room for him, for a window at most, long after the server was back."""
+    one = open_one(own_server.url, tpm=10_000, replicas=2)
+    other = open_one(own_server.url, tpm=10_000, replicas=2)
+    for limiter, tokens in ((one, 1), (other, 1), (one, 1), (one, 4_900)):
+        (await limiter.aacquire(Cost(tokens))).settle()
+    desk_of(one).serial.alone(lambda: desk_of(one)._lost())
+    # His part has no room for that for a minute, the limit has.
+    async with asyncio.timeout(PATIENCE):
+        held = await one.aacquire(Cost(2_000))
+    assert held.charge.lease
+
+
 def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_one):
     clock = Clock()
     one, other = (open_one(own_server.url, tpm=10_000, concurrency=4, clock=clock) for _ in range(2))

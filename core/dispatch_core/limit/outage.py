@@ -41,6 +41,10 @@ class Outage:
         """Redis is not asked now."""
         return now < self._alone_until
 
+    def left(self, now: float) -> float:
+        """Seconds until Redis is asked again."""
+        return max(0.0, self._alone_until - now)
+
     def close(self) -> None:
         """Redis is never asked again."""
         self._alone_until = math.inf

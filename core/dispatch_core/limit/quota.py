@@ -302,6 +302,10 @@ class Quota:
         charge.amounts = amounts
         return True
 
+    def hold(self, until: float, now: float) -> None:
+        """Nobody goes before that time."""
+        self._gate = max(self._gate, self._advance(now), until)
+
     def divide(self, parts: int) -> None:
         for gauge in self.gauges:
             gauge.divide(parts)

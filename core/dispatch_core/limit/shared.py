@@ -18,7 +18,7 @@ from dispatch_core.limit.desk import Desk, Rules, exceeded, pause_after
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.limits import Limits
 from dispatch_core.limit.outage import Outage
-from dispatch_core.limit.quota import Charge, Plan
+from dispatch_core.limit.quota import Charge, Gauge, Plan
 from dispatch_core.limit.redis import Grant, SharedQuota
 from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.waiting import Waiter
@@ -69,6 +69,7 @@ class SharedDesk(Desk):
         # As long as everybody is admitted at once, who has no time to wait still has the time to ask in his turn.
         self._flowing = True
         self._marks: Sequence[float] = ()
+        self._marked_at = -math.inf
         self._nothing = (0.0,) * len(limits.units)
         self._plans: tuple[Plan, ...] = ()
         super().__init__(limits, rules, estimator)
@@ -242,9 +243,11 @@ class SharedDesk(Desk):
             self._admit(self._clock())
 
     def _patience(self, waiter: Waiter, deadline: float) -> float:
-        if self._alone_now():
-            return super()._patience(waiter, deadline)
         now = self._clock()
+        if self._outage.alone(now):
+            patience = super()._patience(waiter, deadline)
+            # However long he would wait alone, he asks again when he may.
+            return min(patience, self._outage.left(now)) if self.line.head() is waiter else patience
         if waiter.admitted:
             return 0.0
         deadline += self._tolerance()
@@ -269,7 +272,7 @@ class SharedDesk(Desk):
         self._seen = max(1, grant.replicas)
         self._outage.heard(self._seen, now)
         self._flowing = grant.wait <= 0
-        self._marks = grant.marks
+        self._marks, self._marked_at = grant.marks, now + grant.wait
         self._room_at = now + grant.wait if grant.lease is None else -math.inf
         if waiter.admitted:
             # Redis was given up meanwhile, and this process let him in alone.
@@ -329,14 +332,24 @@ class SharedDesk(Desk):
         """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
         now, replicas = self._clock(), self._outage.replicas
         first = self._outage.lost(now)
+        free = [self._free(gauge, mark) for gauge, mark in zip(self.quota.gauges, self._marks, strict=False)]
         self.quota.divide(replicas)
-        for gauge, used in zip(self.quota.gauges, self._marks if first else (), strict=False):
+        if first and not self._flowing:
+            # Those whom Redis granted ahead go first.
+            self.quota.hold(max(now + _HORIZON, self._marked_at), now)
+        for gauge, left in zip(self.quota.gauges, free if first else (), strict=False):
             if isinstance(gauge, WindowGauge):
-                # Who used less than his part may not catch up at once: others used it.
-                gauge.level = min(gauge.level, max(0.0, gauge.limit - used) / replicas)
+                gauge.level = min(gauge.level, left / replicas)
         self._leader = None
         self._admit(now)
         return first
+
+    def _free(self, gauge: Gauge, used: float) -> float:
+        """What was left for all when Redis last told what they used: nobody knows whom it granted more since. Who used
+        less than his part may not catch up at once, others used it."""
+        if not isinstance(gauge, WindowGauge):
+            return 0.0
+        return max(0.0, gauge.capacity - used - _HORIZON * gauge.rate)
 
     def _deadline(self, held: QuotaReservation) -> float:
         """Where nobody may stand in line, nobody waits for a grant either."""
