@@ -115,6 +115,8 @@ async def test_whoever_waits_alone_asks_again_when_he_may(own_server: Server, op
     async with asyncio.timeout(PATIENCE):
         held = await one.aacquire(Cost(2_000))
     assert held.charge.lease
+    for limiter in (one, other):
+        await limiter.aclose()
 
 
 def test_a_restarted_server_is_told_what_was_charged(own_server: Server, open_one):

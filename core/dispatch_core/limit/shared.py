@@ -345,7 +345,7 @@ class SharedDesk(Desk):
         return first
 
     def _free(self, gauge: Gauge, used: float) -> float:
-        """What was left for all when Redis last told what they used: nobody knows whom it granted more since. Who used
+        """What was left for all when Redis last told what they used, less what it may have granted since: who used
         less than his part may not catch up at once, others used it."""
         if not isinstance(gauge, WindowGauge):
             return 0.0
