@@ -11,6 +11,8 @@ from dispatch_gateway.errors import need
 
 _LONGEST_NAME = 200
 _MOST_TAGS = 16
+_LONGEST, _SHORTEST = 1e9, 1e-3
+"""Of times, in seconds: more is no age that a header may tell (RFC 8941), less is none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _set(control: Control, name: str, value: Any, where: str) -> Control:
             change = {"max_age": age if control.max_age is None else min(age, control.max_age)}
         case "ttl":
             ttl = _seconds(value, where)
-            change = {"ttl": ttl, "no_store": control.no_store or ttl == 0}
+            change = {"no_store": True} if ttl < _SHORTEST else {"ttl": ttl}
         case "namespace":
             need(isinstance(value, str) and len(value) <= _LONGEST_NAME, where, "a short text")
             change = {"namespace": value}
@@ -101,13 +103,13 @@ def _set(control: Control, name: str, value: Any, where: str) -> Control:
 def _seconds(value: Any, where: str) -> float:
     fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
     need(fine, where, "a number of seconds")
-    return float(value)
+    return float(min(value, _LONGEST))
 
 
 def _cosine(value: Any, where: str) -> float:
     try:
         cosine = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         cosine = math.nan
     need(-1 <= cosine <= 1, where, "a cosine similarity")
     return cosine

@@ -231,6 +231,23 @@ async def test_a_life_may_be_given_with_the_request(client: Client, upstream: Up
     assert len(upstream.seen) == 1
 
 
+@pytest.mark.parametrize("name", ["ttl", "s-maxage"])
+async def test_a_time_without_end_is_told_as_a_number_that_a_header_may_hold(client: Client, name: str) -> None:
+    for _ in range(2):
+        status, headers, _ = await client.ask({**ASKING, "cache": {name: 10**400}})
+        assert status == 200
+    left = headers["cache-status"].partition("ttl=")[2].partition(";")[0]
+    assert "hit" in headers["cache-status"]
+    assert len(left) <= 15, "RFC 8941"
+
+
+@pytest.mark.parametrize("ttl", [5e-324, 1e-9, 0])
+async def test_a_life_of_no_time_is_none(client: Client, ttl: float) -> None:
+    for _ in range(2):
+        status, headers, _ = await client.ask({**ASKING, "cache": {"ttl": ttl}})
+        assert (status, headers["cache-status"]) == (200, "dispatch; fwd=miss")
+
+
 async def test_a_threshold_may_be_raised_and_not_lowered(client: Client, upstream: Upstream) -> None:
     await client.ask(ASKING)
     other = {**ASKING, "messages": [{"role": "user", "content": "how do I greet a cat"}]}
@@ -258,6 +275,7 @@ async def test_a_namespace_is_narrowed(client: Client, upstream: Upstream) -> No
         ({"no-cache": 1}, "cache.no-cache"),
         ({"namespace": 7}, "cache.namespace"),
         ({"threshold": 2}, "cache.threshold"),
+        ({"threshold": 10**400}, "cache.threshold"),
         ({"tags": ["a", 1]}, "cache.tags"),
     ],
 )
