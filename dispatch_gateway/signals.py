@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from dispatch_core.limit import TokenLimiter
 from dispatch_core.types import Match
@@ -45,25 +45,46 @@ def shortened(prompt: tuple[int, int] | None) -> dict[str, str]:
 
 def retry(seconds: float) -> dict[str, str]:
     """When to come back: whole seconds for all, milliseconds for those who can read them."""
-    seconds = seconds if 0 <= seconds < math.inf else 1.0
+    seconds = _soon(seconds)
     return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, math.ceil(seconds * 1000)))}
 
 
-def limits(limiters: Iterable[TokenLimiter], retry_after: float) -> dict[str, str]:
-    """OpenAI's ``x-ratelimit-*`` of requests and tokens: of several limits, those with the least left."""
+_TOLD = ("requests", "tokens")
+_OTHERS = {
+    "concurrency": "requests",
+    "requests_per_day": "requests",
+    "input_tokens": "tokens",
+    "output_tokens": "tokens",
+    "tokens_per_day": "tokens",
+}
+"""What the others count, for which OpenAI has no headers."""
+
+
+def limits(limiters: Sequence[TokenLimiter], retry_after: float) -> dict[str, str]:
+    """OpenAI's ``x-ratelimit-*`` of requests and tokens: of several limits, those with the least left. Where none is
+    counted by the minute, those of the others; where there is none at all, that nothing is left for now."""
+    gauges = [one for limiter in limiters for one in limiter.stats().gauges.items()]
+    counted = [(name, gauge) for name, gauge in gauges if name in _TOLD]
+    counted = counted or [(_OTHERS[name], gauge) for name, gauge in gauges if name in _OTHERS]
+    reset = f"{max(0.001, _soon(retry_after)):.3f}s"
+    if not counted:
+        return {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": reset}
     told: dict[str, str] = {}
     least: dict[str, float] = {}
-    for limiter in limiters:
-        for name, gauge in limiter.stats().gauges.items():
-            left = max(0.0, gauge.limit * gauge.share - gauge.used)
-            if name in ("requests", "tokens") and left < least.get(name, math.inf):
-                least[name] = left
-                told[f"x-ratelimit-limit-{name}"] = str(int(gauge.limit))
-                told[f"x-ratelimit-remaining-{name}"] = str(int(left))
-                told[f"x-ratelimit-reset-{name}"] = f"{max(0.001, retry_after):.3f}s"
+    for name, gauge in counted:
+        left = max(0.0, gauge.limit * gauge.share - gauge.used)
+        if left < least.get(name, math.inf):
+            least[name] = left
+            told[f"x-ratelimit-limit-{name}"] = str(int(gauge.limit))
+            told[f"x-ratelimit-remaining-{name}"] = str(int(left))
+            told[f"x-ratelimit-reset-{name}"] = reset
     return told
 
 
-def busy(limiters: Iterable[TokenLimiter], retry_after: float) -> dict[str, str]:
+def busy(limiters: Sequence[TokenLimiter], retry_after: float) -> dict[str, str]:
     """All that goes with a 429."""
     return {**limits(limiters, retry_after), **retry(retry_after)}
+
+
+def _soon(seconds: float) -> float:
+    return seconds if 0 <= seconds < math.inf else 1.0

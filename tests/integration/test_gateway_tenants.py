@@ -123,6 +123,45 @@ async def test_beyond_a_tenants_limit_comes_a_429_that_says_when_to_come_back(
         assert len(upstream.seen) == 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"concurrency": 1}, {"limit-requests": "1", "remaining-requests": "0"}),
+        ({"concurrency": 1, "rpm": 60, "burst": 60}, {"limit-requests": "60", "remaining-requests": "59"}),
+        (
+            {"concurrency": 1, "itpm": 6000},
+            {"limit-requests": "1", "remaining-requests": "0", "limit-tokens": "6000"},
+        ),
+    ],
+)
+async def test_every_429_says_what_is_left_of_the_limits(
+    upstream: Upstream, session: Any, limits: dict[str, Any], told: dict[str, str]
+) -> None:
+    may_answer = threading.Event()
+    upstream.usual = held(may_answer, says("yes"))
+    with Gateway({"models": to(upstream.url, limits=limits), "timeouts": {"queue": 0.01}}) as gateway:
+        client = Client(session, gateway.url)
+        first = asyncio.create_task(client.ask(asking()))
+        await eventually(lambda: len(upstream.seen) == 1)
+        status, headers, _ = await client.ask(asking("a dog"))
+        may_answer.set()
+        await first
+    assert status == 429
+    assert {name: headers[f"x-ratelimit-{name}"] for name in told} == told
+    assert headers["x-ratelimit-reset-requests"].endswith("s")
+
+
+async def test_a_429_of_an_upstream_without_limits_says_that_nothing_is_left(
+    upstream: Upstream, session: Any
+) -> None:
+    upstream.usual = refuses(429, retry_after="3")
+    with Gateway({"models": to(upstream.url)}) as gateway:
+        status, headers, _ = await Client(session, gateway.url).ask(asking())
+    assert (status, headers["retry-after"], headers["retry-after-ms"]) == (429, "3", "3000")
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert headers["x-ratelimit-reset-requests"] == "3.000s"
+
+
 async def test_a_refusal_at_the_deployment_leaves_the_tenant_uncharged(upstream: Upstream, session: Any) -> None:
     settings = {
         "models": to(upstream.url, limits={"concurrency": 1}),
@@ -164,7 +203,7 @@ async def test_a_budget_is_money_and_ends(upstream: Upstream, session: Any) -> N
     assert set(codes) == {200, 429}
     _, headers, body = statuses[-1]
     assert (body["error"]["code"], headers["x-should-retry"]) == ("insufficient_quota", "false")
-    assert "retry-after" in headers
+    assert all(name in headers for name in ("retry-after", "retry-after-ms", "x-ratelimit-remaining-requests"))
     # 400 must fit beside what is spent: 600 / 12 calls.
     assert 45 <= len(upstream.seen) <= 52
 
