@@ -29,8 +29,8 @@ from dispatch_gateway.wire import (
 )
 
 _TRANSPORT = frozenset({"stream", "model", "metadata", "service_tier", "cache", "messages"})
-_EXACT = ("tools", "mcp_servers", "container", "output_format", "output_config")
-_WORLDLY = ("web_search", "web_fetch", "computer", "bash", "code_execution", "text_editor", "memory")
+_EXACT = ("tools", "container", "output_format", "output_config")
+_WORLDLY = ("web_search", "web_fetch", "computer", "bash", "code_execution", "text_editor", "memory", "mcp")
 """How the types of tools begin that act on the world, or look at it."""
 
 _FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
@@ -233,6 +233,8 @@ def _without_marks(value: Any) -> Any:
 
 
 def _past(body: Mapping[str, Any]) -> str | None:
+    if body.get("mcp_servers"):
+        return "mcp"
     listed = body.get("tools")
     tools = listed if isinstance(listed, list) else []
     kinds = [str(tool.get("type")) for tool in tools if isinstance(tool, dict)]

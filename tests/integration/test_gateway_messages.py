@@ -152,7 +152,11 @@ def test_tools_that_look_at_the_world_go_past_the_cache(client: anthropic.Anthro
     tools: Any = [{"type": "web_search_20250305", "name": "web_search"}]
     for _ in range(2):
         client.messages.create(**asked(tools=tools))
-    assert len(upstream.seen) == 2
+        client.messages.create(
+            **asked(extra_body={"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]})
+        )
+        client.messages.create(**asked(extra_body={"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}))
+    assert len(upstream.seen) == 6
 
 
 def test_marks_of_the_providers_own_cache_are_no_part_of_the_question(
