@@ -77,8 +77,9 @@ class Endpoint:
             await Exchange(service.services, ask, out, done.course).run()
 
     async def _refuse(self, out: Out, error: ApiError, done: _Done) -> None:
-        if done.course is None or done.course.outcome == "rejected":
-            self._service.meters.ended("rejected")
+        done.failed = True
+        if done.course is not None and not out.status:
+            done.course.outcome = "rejected"
         with suppress(TimeoutError):
             # Of a caller who does not read, the connection is closed.
             async with asyncio.timeout(_LAST_WORDS):
@@ -90,9 +91,12 @@ class Endpoint:
                     await out.whole(error.status, headers, self._wire.error(error))
 
     def _note(self, out: Out, done: _Done, seconds: float) -> None:
-        course = done.course
-        if course is not None and out.status:
-            self._service.meters.overhead(seconds - course.upstream - course.queued)
+        course, meters = done.course, self._service.meters
+        if course is not None or not done.gone:
+            meters.ended("rejected" if course is None else course.outcome)
+        if course is not None and out.status and not done.failed:
+            # Of what failed nobody knows how long it waited, and where.
+            meters.overhead(seconds - course.upstream - course.queued)
         log_request(
             self._wire.name,
             course,
@@ -107,13 +111,13 @@ class Endpoint:
 class _Done:
     """What is known of a request by the time it ends."""
 
-    __slots__ = ("course", "gone", "limiters", "model", "tenant")
+    __slots__ = ("course", "failed", "gone", "limiters", "model", "tenant")
 
     def __init__(self) -> None:
         self.course: Course | None = None
         self.tenant = Tenant()
         self.model = ""
-        self.gone = False
+        self.gone = self.failed = False
         self.limiters: tuple[TokenLimiter, ...] = ()
 
 

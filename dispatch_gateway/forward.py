@@ -65,7 +65,6 @@ class Forward:
                 await self._whole(answer)
         finally:
             answer.close()
-        self._services.meters.ended(self._course.outcome)
         return None
 
     async def _call(self, admission: Admission) -> aiohttp.ClientResponse | Failure:
@@ -132,7 +131,6 @@ class Forward:
         if ticket.stale is not None and self._ask.readable(ticket.stale):
             return ticket.stale
         self._course.outcome = "rejected"
-        self._services.meters.ended("rejected")
         headers = {**JSON, **PRIVATE, **told_headers(failure.headers), **signals.forwarded(self._course.why)}
         headers |= signals.shortened(self._course.prompt)
         if failure.status == 429:

@@ -78,11 +78,9 @@ class Meters:
         self._tokens[basis].inc(tokens)
 
     def hit(self, kind: str, saved: Usage) -> Outcome:
-        """``kind`` is that of the match."""
-        outcome = OF_KIND[kind]
-        self.ended(outcome)
+        """What a match of this kind comes to, once it is sent."""
         self.spent("saved", saved.total)
-        return outcome
+        return OF_KIND[kind]
 
     def waited(self, seconds: float) -> None:
         self._waits.observe(seconds)

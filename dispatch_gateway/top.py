@@ -6,8 +6,10 @@ import argparse
 import json
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispatch_core.errors import ConfigError, MissingExtra
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 ABOUT = "Watch a gateway: outcomes, savings, queue, headroom of every limit. Ctrl-C ends it."
 
+_SHOWN = {
+    *("now", "started", "state", "cache", "compression", "outcomes", "tokens"),
+    *("refusals", "under_way", "waiting", "limits"),
+}
 _HITS = ("exact_hit", "semantic_hit", "collapsed")
 _PATIENCE = 5.0
 _BAR = 28
@@ -50,18 +56,22 @@ def run(options: argparse.Namespace) -> int:
     root = options.url.rstrip("/").removesuffix("/v1")
     if not root.startswith(("http://", "https://")):
         raise ConfigError(f"the URL of a gateway starts with http:// or https://, got {options.url!r}")
-    seen = look(root)
-    if options.once:
-        Console().print(shown(root, seen, Rates()))
-        return 0
+    seen, console = look(root), Console()
+    show: Callable[[RenderableType], None] = console.print
     try:
-        with Live(shown(root, seen, Rates()), screen=True, auto_refresh=False) as live:
-            while True:
+        with ExitStack() as screen:
+            # Into a file or a pipe goes one screen after another.
+            if console.is_terminal and not options.once:
+                live = screen.enter_context(Live(console=console, screen=True, auto_refresh=False))
+                show = partial(live.update, refresh=True)
+            show(shown(root, seen, Rates()))
+            while not options.once:
                 time.sleep(max(0.1, options.every))
                 before, seen = seen, look(root)
-                live.update(shown(root, seen, rates(before, seen)), refresh=True)
+                show(shown(root, seen, rates(before, seen)))
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def look(root: str) -> dict[str, Any]:
@@ -71,6 +81,8 @@ def look(root: str) -> dict[str, Any]:
             seen: dict[str, Any] = json.load(response)
     except (OSError, ValueError) as error:
         raise ConfigError(f"no gateway answers at {root}: {error}") from error
+    if not isinstance(seen, dict) or not seen.keys() >= _SHOWN:
+        raise ConfigError(f"what answers at {root} is no gateway, or one of another version")
     return seen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -16,11 +17,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
-from upstreams import Upstream, refuses
+from upstreams import Upstream, answers, chunks, refuses, stalls, streams
 
 from dispatch_core.__main__ import main
 from dispatch_core.spans import LATEST, OPT_IN, Spans
-from dispatch_gateway.top import Rates, rates
+from dispatch_gateway.top import Rates, look, rates
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 BROWSERS = ["chromium"] if BROWSER or os.environ.get("CI") == "true" else []
@@ -80,6 +81,31 @@ async def test_every_metric_of_the_contract_is_there_and_counts(
     assert "# TYPE dispatch_upstream_429_total counter" in text
 
 
+async def test_however_a_request_ends_it_has_one_outcome_and_no_wait_is_taken_for_the_gateways_own(
+    upstream: Upstream,
+) -> None:
+    settings = {"models": to(upstream.url, limits={"concurrency": 1}), "timeouts": {"total": 0.5, "queue": 0.1}}
+    with Gateway(settings) as gateway:
+        meters = gateway.service.meters
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, gateway.url)
+            upstream.next(stalls(), stalls(*chunks("yes")[:2]), streams(*chunks("yes")[:2], ends=False))
+            slow = asyncio.create_task(client.ask(asking()))
+            await eventually(lambda: len(upstream.seen) == 1)
+            assert (await client.ask(asking("a dog")))[0] == 429
+            assert (await slow)[0] == 504
+            assert "timeout" in (await client.ask(asking(stream=True)))[2]
+            assert "upstream_error" in (await client.ask(asking(stream=True)))[2]
+            assert (await client.ask({"model": "m"}))[0] == 400
+            upstream.next(stalls())
+            left = asyncio.create_task(client.ask(asking()))
+            await eventually(lambda: len(upstream.seen) == 4)
+            left.cancel()
+            await eventually(lambda: gateway.service.under_way == 0)
+        assert {name: count for name, count in meters.counts.items() if count} == {"miss": 3, "rejected": 3}
+        assert "dispatch_overhead_seconds_count 0.0" in meters.exposition().decode()
+
+
 @pytest.mark.parametrize(
     "missing", [{"cache": {"url": "redis://127.0.0.1:9/0?index=near"}}, {"quota": {"redis": "redis://127.0.0.1:9/0"}}]
 )
@@ -131,6 +157,25 @@ def test_top_says_where_no_gateway_answers(capsys: pytest.CaptureFixture[str]) -
     assert main(["top", "http://127.0.0.1:9", "--once"]) == 2
     assert main(["top", "localhost:8080", "--once"]) == 2
     assert "no gateway answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_top_says_that_something_else_answers(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
+    upstream.next(answers({"state": "ok"}), answers([1]))
+    for _ in range(2):
+        assert main(["top", upstream.url, "--once"]) == 2
+        assert "is no gateway" in capsys.readouterr().err
+
+
+def test_into_a_pipe_top_writes_one_screen_after_another_until_the_gateway_is_gone(
+    upstream: Upstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Gateway({"models": to(upstream.url)}) as gateway:
+        seen = look(gateway.root)
+    upstream.next(answers(seen), answers(seen), answers({"error": "gone"}, 503))
+    assert main(["top", upstream.url, "--every", "0"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("requests by outcome") == 2
+    assert "no gateway answers" in shown.err
 
 
 def test_rates_are_per_second_and_none_across_a_new_start() -> None:
