@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -65,6 +66,7 @@ class Server(uvicorn.Server):
     def drain(self) -> None:
         """Begin to stop; a second time, stop. To be called from a signal handler or another thread."""
         if self._service.draining:
+            self.cut_off = self._service.under_way > 0
             self.should_exit = True
             return
         self._drained_by = time.monotonic() + self._service.settings.timeouts.drain
@@ -125,7 +127,9 @@ def serve(settings: Settings, *, reread: Callable[[], Settings], reload_signal: 
 
     before = None if reload_signal is None else signal.signal(reload_signal, reload)
     try:
-        server.run()
+        # It exits by itself, with a code of its own, when the port is taken.
+        with suppress(SystemExit):
+            server.run()
     finally:
         if reload_signal is not None:
             signal.signal(reload_signal, before)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -114,6 +115,30 @@ async def test_what_outlasts_the_drain_is_cut_off(upstream: Upstream, session: A
         assert (await asyncio.to_thread(gateway.end))[0] == 1
         status, _, body = await asked
         assert (status, body["error"]["code"]) == (503, "shutting_down")
+
+
+async def test_a_second_signal_cuts_off_and_the_exit_code_says_so(
+    upstream: Upstream, session: Any, tmp_path: Path
+) -> None:
+    upstream.usual = held(threading.Event(), says("yes"))
+    with Process(tmp_path, plain(upstream, timeouts={"drain": 600})) as gateway:
+        asked = asyncio.create_task(Client(session, gateway.url).ask(asking()))
+        async with asyncio.timeout(30):
+            while not upstream.seen:
+                await asyncio.sleep(0.01)
+        gateway.signal(signal.SIGTERM)
+        await until_it_says(session, f"{gateway.root}/health/ready", (503, "draining"))
+        gateway.signal(signal.SIGTERM)
+        assert (await asyncio.to_thread(gateway.end))[0] == 1
+        assert (await asked)[0] == 503
+
+
+def test_a_port_that_is_taken_is_an_exit_code_of_1(tmp_path: Path, upstream: Upstream) -> None:
+    taken = int(upstream.url.rpartition(":")[2].partition("/")[0])
+    file = tmp_path / "dispatch.yaml"
+    file.write_text("cache: {embedder: none}\n")
+    words = [sys.executable, "-m", "dispatch_gateway", "--config", str(file), "--port", str(taken)]
+    assert subprocess.run(words, check=False, capture_output=True, timeout=60).returncode == 1
 
 
 async def test_limits_and_keys_are_read_anew_and_settings_that_cannot_work_change_nothing(
