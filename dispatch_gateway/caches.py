@@ -9,9 +9,9 @@ from collections import OrderedDict
 from dispatch_core import Consensus, Dispatcher, Lifetime, SemanticCache
 from dispatch_core.circumstances import circumstances
 from dispatch_core.embed import BatchingEmbedder, SentenceTransformerEmbedder, default_embedder
-from dispatch_core.errors import EmbeddingError, MissingExtra
+from dispatch_core.errors import ConfigError, EmbeddingError, MissingExtra
 from dispatch_core.ports import Embedder, Limiter, VectorStore
-from dispatch_core.stores import store_from_url
+from dispatch_core.stores import MemoryStore, store_from_url
 from dispatch_gateway import config
 
 _FIRST_WORDS = "Are you ready now?"
@@ -43,7 +43,7 @@ class Caches:
         """Raises `ConfigError` and `MissingExtra`; no server is contacted yet."""
         if not settings.enabled:
             return cls(settings, limiter, embedder=None, store=None)
-        return cls(settings, limiter, embedder=embedder, store=store_from_url(settings.url))
+        return cls(settings, limiter, embedder=embedder, store=store_at("cache.url", settings.url))
 
     def variant(self, threshold: float | None, ttl: float | None) -> Dispatcher:
         """The dispatcher for these wishes, as far as they are stricter than the settings."""
@@ -88,7 +88,20 @@ class Caches:
             policy = Consensus(threshold)
             life = Lifetime(ttl, stale=self.settings.stale)
             cache = SemanticCache(self.embedder, self.store, policy=policy, ttl=life, namespace_secret=secret)
-        return Dispatcher(cache, self._limiter, lease=self.settings.lease if cache is not None else None)
+        # What this process keeps to itself, no other one asks for.
+        shared = cache is not None and not isinstance(self.store, MemoryStore)
+        try:
+            return Dispatcher(cache, self._limiter, lease=self.settings.lease if shared else None)
+        except ConfigError as error:
+            raise ConfigError(f"cache.lease: {error}") from error
+
+
+def store_at(setting: str, url: str) -> VectorStore:
+    """The store of a URL. Raises `ConfigError`, which names the setting, and `MissingExtra`."""
+    try:
+        return store_from_url(url)
+    except ConfigError as error:
+        raise ConfigError(f"{setting}: {error}") from error
 
 
 def embedder_of(settings: config.Settings) -> Embedder | None:
@@ -102,7 +115,7 @@ def embedder_of(settings: config.Settings) -> Embedder | None:
         embedder.embed([_FIRST_WORDS])
     except (MissingExtra, EmbeddingError) as error:
         if name != "auto":
-            raise
+            raise ConfigError(f"cache.embedder: {error}") from error
         log.warning("no embedding model, questions are matched by their words alone: %s", error)
         return None
     # Torch gains from company, and many ask at once here.

@@ -32,9 +32,11 @@ def _http(url: str) -> str:
     return url.rstrip("/")
 
 
-def _or_none(text: str | None) -> str | None:
+def _redis(url: str | None) -> str | None:
     """A variable that is empty says nothing."""
-    return text or None
+    if url and url.partition("://")[0] not in ("redis", "rediss", "unix"):
+        raise ValueError("a URL that starts with redis://, rediss:// or unix://")
+    return url or None
 
 
 def _off(given: object) -> object:
@@ -153,7 +155,7 @@ class Key(Strict):
 class Quota(Strict):
     """With ``redis`` all replicas share the limits; ``replicas`` is how many there are, for the time it is away."""
 
-    redis: Annotated[str | None, AfterValidator(_or_none)] = None
+    redis: Annotated[str | None, AfterValidator(_redis)] = None
     replicas: int = Field(default=4, ge=1)
 
 
@@ -215,14 +217,13 @@ class Settings(Strict):
 def settings_from(
     path: Path | str | None = None, env: Mapping[str, str] = os.environ, *, listen: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Read a YAML file, with ``${NAME}`` and ``${NAME:-default}`` from ``env``; without one, a gateway on loopback to
-    ``OPENAI_BASE_URL`` with ``OPENAI_API_KEY``. ``listen`` goes before what the file says of that. Raises
-    `ConfigError`, which names the path of the wrong key."""
-    if path is None:
+    """Read a YAML file, with ``${NAME}`` and ``${NAME:-default}`` from ``env``; without one, a gateway on loopback.
+    Where no models are named, all are asked at ``OPENAI_BASE_URL`` with ``OPENAI_API_KEY``. ``listen`` goes before
+    what the file says of that. Raises `ConfigError`, which names the path of the wrong key."""
+    data: Any = {} if path is None else _filled(_read(path), env, "")
+    if "models" not in data:
         upstream = {"base_url": env.get("OPENAI_BASE_URL") or _OPENAI, "api_key": env.get("OPENAI_API_KEY") or None}
-        data: Any = {"models": {ANY_MODEL: [upstream]}}
-    else:
-        data = _filled(_read(path), env, "")
+        data = {**data, "models": {ANY_MODEL: [upstream]}}
     if listen and isinstance(data.get("listen", {}), dict):
         data = {**data, "listen": {**data.get("listen", {}), **listen}}
     try:

@@ -12,11 +12,10 @@ from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit import TokenLimiter
 from dispatch_core.ports import Embedder, MeasuredStore
 from dispatch_core.spans import Spans
-from dispatch_core.stores import store_from_url
 from dispatch_gateway import config
 from dispatch_gateway.admission import Account, Admissions, Deployment
 from dispatch_gateway.ask import Services
-from dispatch_gateway.caches import Caches, embedder_of
+from dispatch_gateway.caches import Caches, embedder_of, store_at
 from dispatch_gateway.compression import Compression
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.errors import ApiError
@@ -55,7 +54,7 @@ class Service:
         self.compression = Compression(settings.compression, embedder)
         shared = settings.quota.redis
         # Only to ask whether it is there.
-        self._shared = None if shared is None else store_from_url(shared)
+        self._shared = None if shared is None else store_at("quota.redis", shared)
         self.spans = Spans() if settings.tracing else None
         self.meters = Meters(self.utilization, lambda: self.caches.failing, lambda: self.compression.paused)
 
@@ -219,7 +218,7 @@ class Service:
         """The limiter of this name, the very same if it was made of the same. Raises `ConfigError`."""
         recipe = (limits, tuple(weights.items()))
         if name in limiters and limiters[name].recipe != recipe:
-            raise ConfigError(f"two deployments share the name {name}, and so their limits, which differ")
+            raise ConfigError(f"models: two deployments share the name {name}, and so their limits, which differ")
         known = limiters.get(name) or self._limiters.get(name)
         if known is None or known.recipe != recipe:
             shared = self.settings.quota

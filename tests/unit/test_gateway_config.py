@@ -14,6 +14,7 @@ import pytest
 import yaml
 from fakes import in_another_process
 
+from dispatch_core import HashingEmbedder
 from dispatch_core.errors import ConfigError
 from dispatch_gateway import settings_from
 from dispatch_gateway.config import hash_of
@@ -44,6 +45,12 @@ def test_without_a_file_the_environment_says_where_to_go() -> None:
     assert "'k'" not in repr(own)
 
 
+def test_a_file_without_models_leaves_them_to_the_environment(tmp_path: Path) -> None:
+    deployment = read(tmp_path, {"keys": [KEY]}, OPENAI_BASE_URL="http://x/v1", OPENAI_API_KEY="k").models["*"][0]
+    assert deployment.base_url == "http://x/v1"
+    assert deployment.api_key is not None
+
+
 def test_the_environment_fills_in_what_the_file_leaves_open(tmp_path: Path) -> None:
     settings = {"listen": {"port": "${PORT}"}, "cache": {"url": "${STORE:-memory://}"}}
     read_settings = read(tmp_path, settings, PORT="9000")
@@ -70,6 +77,8 @@ def test_the_environment_fills_in_what_the_file_leaves_open(tmp_path: Path) -> N
         ({"listen": {"host": "0.0.0.0"}}, r"keys: needed to listen on 0\.0\.0\.0"),
         ({"auth": "required"}, "keys: auth is required"),
         ({"cache": {"stale": 5}}, "cache: stale answers need a ttl"),
+        ({"quota": {"redis": "memory://"}}, r"quota\.redis: a URL that starts with redis://"),
+        ({"quota": {"redis": "redis+cluster://x"}}, r"quota\.redis: a URL that starts with redis://"),
         ({"compression": {"*": {"steps": []}}}, r"compression\.\*\.steps: .*at least 1"),
         ({"compression": {"*": {"steps": ["tidy"]}}}, r"compression\.\*\.steps\[0\]\.tidy: there is no such setting"),
         ({"compression": {"*": {"steps": [{}]}}}, r"compression\.\*\.steps\[0\]: one of lossless, extractive"),
@@ -112,6 +121,21 @@ def test_secrets_are_in_no_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, {"keys": [{"name": "a", "key": "hush-hush"}], "models": {"m": [{"api_key": ["hush-hush"]}]}})
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ({"url": "elsewhere://x"}, r"cache\.url: unknown store 'elsewhere'"),
+        ({"url": "milvus+http://127.0.0.1:9", "lease": 5}, r"cache\.lease: lease needs a store that processes share"),
+        ({"embedder": "no-such-model"}, r"cache\.embedder: the model 'no-such-model' could not be loaded"),
+    ],
+)
+async def test_what_a_setting_names_and_is_not_there_is_told_with_its_path(
+    tmp_path: Path, cache: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Service(read(tmp_path, {"cache": {"embedder": "none", **cache}}))
 
 
 async def test_deployments_of_one_name_share_one_quota(tmp_path: Path) -> None:
@@ -181,9 +205,12 @@ def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:
     assert settings_from(None, {}).compression == {}, "never on by default"
 
 
-def test_the_example_is_valid() -> None:
+async def test_the_example_is_valid(tmp_path: Path) -> None:
     env = {"OPENAI_API_KEY": "k", "TEAM_A_HASH": KEY["hash"]}
     settings = settings_from(DEPLOY / "dispatch.yaml", env)
+    Service(settings, embedder=HashingEmbedder())
+    redis = settings_from(DEPLOY / "dispatch.yaml", {**env, "DISPATCH_REDIS": "redis://x:6379/0"})
+    assert redis.quota.redis == redis.cache.url
     assert settings.authenticates
     assert len(settings.models["gpt-4o-mini"]) == 2
     assert settings.quota.redis is None
