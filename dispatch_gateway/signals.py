@@ -17,7 +17,8 @@ def hit(match: Match, now: float) -> dict[str, str]:
     if match.kind == "flight":
         status = f"{_NAME}; fwd=miss; collapsed"
     else:
-        left = "" if entry.expires is None else f"; ttl={max(0, round(entry.expires - now))}"
+        fresh_until = entry.expires if entry.stale is None else entry.stale
+        left = "" if fresh_until is None else f"; ttl={round(fresh_until - now)}"
         status = f'{_NAME}; hit{left}; detail="{match.kind}"'
     return {
         "cache-status": status,

@@ -180,6 +180,15 @@ async def test_an_old_answer_is_better_than_an_upstreams_error(upstream: Upstrea
                 assert len(upstream.seen) == 1 or "hit" in headers["cache-status"]
 
 
+async def test_the_ttl_of_a_hit_is_how_long_it_is_fresh_not_how_long_it_may_be_served(upstream: Upstream) -> None:
+    with Gateway({"models": to(upstream.url), "cache": {"ttl": 100, "stale": 3600}}) as gateway:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, gateway.url)
+            await client.ask(ASKING)
+            _, headers, _ = await client.ask(ASKING)
+    assert 0 < int(headers["cache-status"].partition("ttl=")[2].partition(";")[0]) <= 100
+
+
 # Control
 
 

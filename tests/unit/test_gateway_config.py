@@ -205,7 +205,7 @@ def test_what_is_switched_off_is_not_made_shorter(tmp_path: Path) -> None:
     assert settings_from(None, {}).compression == {}, "never on by default"
 
 
-async def test_the_example_is_valid(tmp_path: Path) -> None:
+async def test_the_example_is_valid() -> None:
     env = {"OPENAI_API_KEY": "k", "TEAM_A_HASH": KEY["hash"]}
     settings = settings_from(DEPLOY / "dispatch.yaml", env)
     Service(settings, embedder=HashingEmbedder())
