@@ -52,10 +52,11 @@ class Listen(Strict):
 
     @property
     def loopback(self) -> bool:
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return loopback(self.host)
+
+    def url(self, port: int) -> str:
+        """Where clients find the gateway that listens on this port."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/v1"
 
 
 class Cache(Strict):
@@ -236,6 +237,14 @@ def settings_from(
 def hash_of(key: str) -> str:
     """What is kept of a virtual key. A key has 256 random bits: no salt, no slow hash would add to that."""
     return "sha256:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def same_hash(one: str, other: str) -> bool:

@@ -118,7 +118,7 @@ def serve(settings: Settings, *, reread: Callable[[], Settings], reload_signal: 
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG)
-        print(f"dispatcher serves http://{settings.listen.host}:{port}/v1", file=sys.stdout, flush=True)
+        print(f"dispatcher serves {settings.listen.url(port)}", file=sys.stdout, flush=True)
 
     server = Server(Service(settings), ready=ready, reread=reread)
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatch_core.keys import digest
-from dispatch_gateway.config import ANY_MODEL, Key, Settings, hash_of, same_hash
+from dispatch_gateway.config import ANY_MODEL, Key, Settings, hash_of, loopback, same_hash
 from dispatch_gateway.errors import ApiError
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _HINT = "You need to provide your key in an Authorization header (Authorization: Bearer KEY)."
 
 
@@ -84,6 +83,6 @@ def _from_here(headers: Mapping[str, str]) -> bool:
 
 def _local(url: str) -> bool:
     try:
-        return urlsplit(url).hostname in _LOCAL
+        return loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False

@@ -26,7 +26,8 @@ _ASKED = ("openai-beta", "anthropic-beta", "anthropic-version")
 """Of a caller's headers, what an answer depends on. They go along, and are part of the exact scope."""
 
 _TOLD = ("x-", "openai-", "anthropic-", "retry-after", "request-id")
-_OURS = ("x-ratelimit-", "anthropic-ratelimit-", "x-dispatch-", "x-forwarded-")
+_OURS = ("x-ratelimit-", "anthropic-ratelimit-", "x-dispatch-", "x-forwarded-", "x-accel-", "x-sendfile")
+"""The last two are orders to a web server in front."""
 _ANTHROPIC_VERSION = "2023-06-01"
 
 

@@ -131,11 +131,14 @@ async def test_headers_cannot_be_smuggled_by_what_a_caller_or_an_upstream_says(
     gateway: Gateway, upstream: Upstream, session: Any
 ) -> None:
     evil = "m\r\nx-evil: 1"
-    upstream.usual = answers({"error": {"message": evil}}, 400, set_cookie="a=b", x_request_id="fine")
+    upstream.usual = answers(
+        {"error": {"message": evil}}, 400, set_cookie="a=b", x_request_id="fine", x_accel_redirect="/etc/passwd"
+    )
     client = Client(session, gateway.url)
     _, headers, _ = await client.ask({**ASKING, "model": evil, "cache": {"namespace": evil, "tags": [evil]}})
     assert "x-evil" not in headers
     assert "set-cookie" not in headers
+    assert "x-accel-redirect" not in headers
     assert headers["x-request-id"] == "fine"
 
 
@@ -149,7 +152,7 @@ async def test_a_web_page_cannot_use_what_listens_for_this_machine(
     assert (await sent(session, gateway, data, content_type="text/plain"))[0] == 415
     assert not upstream.seen
     assert (await sent(session, gateway, data, origin=gateway.root))[0] == 200
-    for host in ("localhost", "[::1]", "[::1]:80", "127.0.0.1:1"):
+    for host in ("localhost", "[::1]", "[::1]:80", "127.0.0.1:1", "127.0.0.2:80"):
         assert (await sent(session, gateway, data, host=host))[0] == 200
 
 

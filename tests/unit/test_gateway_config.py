@@ -45,6 +45,14 @@ def test_without_a_file_the_environment_says_where_to_go() -> None:
     assert "'k'" not in repr(own)
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "[::1]"), ("127.0.0.2", "127.0.0.2"), ("localhost", "localhost")]
+)
+def test_where_it_listens_is_told_as_a_url(tmp_path: Path, host: str, shown: str) -> None:
+    listen = read(tmp_path, {"listen": {"host": host}}).listen
+    assert (listen.url(80), listen.loopback) == (f"http://{shown}:80/v1", True)
+
+
 def test_a_file_without_models_leaves_them_to_the_environment(tmp_path: Path) -> None:
     deployment = read(tmp_path, {"keys": [KEY]}, OPENAI_BASE_URL="http://x/v1", OPENAI_API_KEY="k").models["*"][0]
     assert deployment.base_url == "http://x/v1"
