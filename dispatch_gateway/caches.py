@@ -85,7 +85,8 @@ class Caches:
         cache = None
         if self.store is not None:
             secret = self.settings.namespace_secret.get_secret_value().encode()
-            policy = Consensus(threshold)
+            # Who names a threshold gets nothing below it, however many neighbours agree.
+            policy = Consensus(threshold, confidence=1.0 if threshold > self.settings.threshold else None)
             life = Lifetime(ttl, stale=self.settings.stale)
             cache = SemanticCache(self.embedder, self.store, policy=policy, ttl=life, namespace_secret=secret)
         # What this process keeps to itself, no other one asks for.

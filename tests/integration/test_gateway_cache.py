@@ -266,6 +266,22 @@ async def test_a_threshold_may_be_raised_and_not_lowered(client: Client, upstrea
     assert "fwd=miss" in (await client.ask(far, x_dispatch_threshold="-1"))[1]["cache-status"]
 
 
+async def test_below_a_threshold_that_was_raised_nothing_is_served_however_many_agree(client: Client) -> None:
+    def asking(how: str) -> dict[str, Any]:
+        question = f"How do I reset the password of my account on the website of the shop {how}?"
+        return {"model": "m", "messages": [{"role": "user", "content": question}]}
+
+    for how in ("please", "quickly", "easily", "myself", "properly"):
+        await client.ask(asking(how), cache_control="no-cache")
+    served = {}
+    for threshold in ("0.92", "0.94", "0.98"):
+        headers = {"cache_control": "only-if-cached", "x_dispatch_threshold": threshold}
+        status, told, _ = await client.ask(asking("safely"), **headers)
+        served[threshold] = status == 200
+        assert status == 504 or float(told["x-dispatch-similarity"]) >= float(threshold)
+    assert served == {"0.92": True, "0.94": True, "0.98": False}
+
+
 async def test_a_namespace_is_narrowed(client: Client, upstream: Upstream) -> None:
     for namespace in ("a", "b", "a", "b"):
         await client.ask({**ASKING, "cache": {"namespace": namespace}})
