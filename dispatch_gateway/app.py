@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from dispatch_core.errors import StoreError
 from dispatch_gateway import openai, openapi
@@ -52,9 +53,10 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
             await service.close()
 
     wires: tuple[Wire, ...] = (ChatWire(), CompletionWire(), EmbeddingWire(), MessagesWire())
+    endpoints = {f"/v1{wire.path}": Endpoint(service, wire) for wire in wires}
     pages = _Pages(service)
     routes = [
-        *(Route(f"/v1{wire.path}", Endpoint(service, wire), methods=["POST"]) for wire in wires),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()),
         Route("/v1/models", pages.models),
         Route("/v1/models/{name:path}", pages.model),
         Route("/v1/cache", pages.forget, methods=["DELETE"]),
@@ -66,10 +68,23 @@ def gateway(settings: Settings, service: Service | None = None) -> Starlette:
         Route("/", pages.page),
     ]
     handlers: dict[Any, Any] = {HTTPException: _no_such_page, ApiError: _refused, Exception: _failed}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = _App(endpoints, routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # To a place that the caller named himself.
     app.router.redirect_slashes = False
     return app
+
+
+class _App(Starlette):
+    """Calls of models go straight to their endpoints, which answer whatever happens; all else is Starlette's."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        straight = scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware
+        endpoint = self._endpoints.get(scope["path"]) if straight else None
+        await (endpoint or super().__call__)(scope, receive, send)
 
 
 class _Pages:

@@ -67,7 +67,7 @@ class ChatWire:
             text=text,
             facts={"wire": self.name, "turns": turns, "options": openai.options(body, "messages")},
             prompt=_charged(body),
-            semantic=semantic and not any(body.get(name) for name in _EXACT),
+            semantic=semantic and not any(map(body.get, _EXACT)),
             past=past,
             max_tokens=most_tokens(body, "max_completion_tokens", "max_tokens"),
             stream=stream,

@@ -40,10 +40,10 @@ def control_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Control:
     control = DEFAULT if asked is None else _of_header(asked)
     if told is not None:
         control = _of_body(told, control)
-    for name in _SET_BY_HEADER:
-        value = headers.get(f"x-dispatch-{name}")
+    for header, name in _SET_BY_HEADER.items():
+        value = headers.get(header)
         if value is not None:
-            control = _set(control, name, value, f"x-dispatch-{name}")
+            control = _set(control, name, value, header)
     shorter = headers.get(_COMPRESSION)
     if shorter is not None:
         need(shorter.lower() in ("on", "off"), _COMPRESSION, "on or off")
@@ -52,7 +52,7 @@ def control_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Control:
 
 
 _COMPRESSION = "x-dispatch-compression"
-_SET_BY_HEADER = ("namespace", "threshold", "tags")
+_SET_BY_HEADER = {f"x-dispatch-{name}": name for name in ("namespace", "threshold", "tags")}
 
 
 def _of_header(value: str) -> Control:

@@ -44,7 +44,7 @@ class Endpoint:
         done = _Done()
         service.enter()
         try:
-            async with asyncio.timeout(service.settings.timeouts.total):
+            with service.deadlines.started():
                 await self._answer(scope, receive, out, done)
         except Gone:
             done.gone = True

@@ -87,6 +87,67 @@ class Connected:
         self._task.cancel()
 
 
+class Deadlines:
+    """Ends what takes longer than so many ``seconds`` with a `TimeoutError`: ``with deadlines.started():`` in a task.
+
+    All take the same time, so who began first is late first, and one timer is enough for all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._running: dict[_Deadline, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def started(self) -> _Deadline:
+        return _Deadline(self)
+
+    def add(self, deadline: _Deadline) -> None:
+        loop = asyncio.get_running_loop()
+        self._running[deadline] = until = loop.time() + self._seconds
+        if self._loop is not loop:
+            # No timer runs, or one of a loop that will not run again.
+            self._loop = loop
+            loop.call_at(until, self._look, loop)
+
+    def remove(self, deadline: _Deadline) -> None:
+        self._running.pop(deadline, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for deadline, until in tuple(self._running.items()):
+            if until > now:
+                loop.call_at(until, self._look, loop)
+                return
+            self.remove(deadline)
+            deadline.miss()
+        self._loop = None
+
+
+class _Deadline:
+    """Of one task, as `asyncio.timeout`, which starts a timer for each."""
+
+    __slots__ = ("_cancelling", "_late", "_task", "_with")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._with = deadlines
+        self._late = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._with.add(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._with.remove(self)
+        if self._late and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def miss(self) -> None:
+        self._late = True
+        self._task.cancel()
+
+
 class Out:
     """The answer to one request. ``status`` is 0 until it has begun."""
 
@@ -97,19 +158,24 @@ class Out:
         self.status = 0
 
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        await self.start(status, {**headers, "content-length": str(len(body))})
+        self.status = status
+        pairs = [*_pairs(headers), (b"content-length", b"%d" % len(body))]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
-        pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self._send({"type": "http.response.start", "status": status, "headers": _pairs(headers)})
 
     async def more(self, piece: bytes) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
 
 
 def _too_large(most: int) -> ApiError:

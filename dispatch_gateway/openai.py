@@ -23,11 +23,16 @@ _TRANSPORT = frozenset(
 )
 """How an answer travels, who asks and what is noted about it: nothing that the answer depends on."""
 
+_LEFT_OUT = _TRANSPORT | OURS
+
 
 def options(body: Mapping[str, Any], *asked: str) -> dict[str, Any]:
     """Everything else in a body that decides the answer. What is null is as if it were not there."""
-    left = _TRANSPORT | OURS | {*asked}
-    return {name: value for name, value in body.items() if name not in left and value is not None}
+    return {
+        name: value
+        for name, value in body.items()
+        if value is not None and name not in _LEFT_OUT and name not in asked
+    }
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:
@@ -38,13 +43,13 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 
 def sent(call: Call, model: str, *, stream_usage: bool) -> bytes:
     """The body as it came, unless there is something to change: a stream's usage is always asked for."""
-    body = {name: value for name, value in call.body.items() if name not in OURS}
-    if stream_usage and call.stream and not call.wants_usage:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    if model != call.model:
-        body["model"] = model
-    elif body == call.body:
+    asks_usage = stream_usage and call.stream and not call.wants_usage
+    if model == call.model and not asks_usage and OURS.isdisjoint(call.body):
         return call.raw
+    body = {name: value for name, value in call.body.items() if name not in OURS}
+    if asks_usage:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    body["model"] = model
     return dumped(body)
 
 

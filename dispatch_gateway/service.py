@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatch_core.errors import ConfigError, StoreError
@@ -19,6 +19,7 @@ from dispatch_gateway.caches import Caches, embedder_of, store_at
 from dispatch_gateway.compression import Compression
 from dispatch_gateway.config import ANY_MODEL, Settings
 from dispatch_gateway.errors import ApiError
+from dispatch_gateway.http import Deadlines
 from dispatch_gateway.meters import Meters
 from dispatch_gateway.tenants import Door, Tenant
 from dispatch_gateway.upstream import Upstreams
@@ -45,6 +46,7 @@ class Service:
         self.under_way = 0
         self.upstreams = Upstreams(settings.timeouts)
         self.admissions = Admissions()
+        self.deadlines = Deadlines(settings.timeouts.total)
         self._limiters: dict[str, _Made] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -55,12 +57,9 @@ class Service:
         shared = settings.quota.redis
         # Only to ask whether it is there.
         self._shared = None if shared is None else store_at("quota.redis", shared)
-        self.spans = Spans() if settings.tracing else None
         self.meters = Meters(self.utilization, lambda: self.caches.failing, lambda: self.compression.paused)
-
-    @property
-    def services(self) -> Services:
-        return Services(self.settings, self.upstreams, self.admissions, self.caches, self.meters, self.spans)
+        spans = Spans() if settings.tracing else None
+        self.services = Services(self.settings, self.upstreams, self.admissions, self.caches, self.meters, spans)
 
     def reload(self, settings: Settings) -> list[str]:
         """Take over keys, models and limits; returns the names of those settings that need a new start.
@@ -72,6 +71,7 @@ class Service:
         changed = [name for name in fixed if getattr(settings, name) != kept[name]]
         before = self._limiters
         self._apply(settings.model_copy(update=kept))
+        self.services = replace(self.services, settings=self.settings)
         limited: list[tuple[str, Deployment | Account]] = [
             (one.name, one) for pool in self.pools.values() for one in pool
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from dispatch_core.keys import digest
@@ -38,7 +39,15 @@ class Tenant:
 
     def tag(self, *name: str) -> str:
         """A tag of his alone; without a name, that of all his entries."""
-        return digest("tenant", self.namespace, *name)
+        return _tag(self.namespace, *name)
+
+
+_NOBODY = Tenant()
+
+
+@lru_cache(maxsize=4096)
+def _tag(namespace: str, *name: str) -> str:
+    return digest("tenant", namespace, *name)
 
 
 class Door:
@@ -56,7 +65,7 @@ class Door:
             if self._local and not _from_here(headers):
                 raise ApiError(403, "This gateway answers local programs only.", code="forbidden_host")
             # Without a key of its own, an upstream answers to the caller's: his answers are his alone.
-            return Tenant(credential=given)
+            return _NOBODY if given is None else Tenant(credential=given)
         if given is None:
             raise ApiError(401, f"You didn't provide an API key. {_HINT}", code="missing_api_key")
         offered, found = hash_of(given), None
@@ -81,6 +90,8 @@ def _from_here(headers: Mapping[str, str]) -> bool:
     return _local(f"//{headers.get('host', '')}") and (origin is None or _local(origin))
 
 
+# Few names, and of few bytes: a head is never longer than 64 kB.
+@lru_cache(maxsize=64)
 def _local(url: str) -> bool:
     try:
         return loopback(urlsplit(url).hostname or "")

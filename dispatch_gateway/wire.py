@@ -150,8 +150,12 @@ def loaded(payload: bytes, kind: str) -> dict[str, Any]:
     return data
 
 
+# Made once. What is written here was read from JSON, or made here: there are no circles in it.
+_written = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
 def dumped(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _written(value).encode()
 
 
 def stored(kind: str, **fields: Any) -> bytes:
@@ -187,4 +191,4 @@ def tokens(value: Any) -> int:
 
 def most_tokens(body: Mapping[str, Any], *names: str) -> int | None:
     """The limit of the answer's length, if there is one that makes sense; the upstream judges the others."""
-    return min((tokens(body.get(name)) for name in names if tokens(body.get(name))), default=None)
+    return min(filter(None, map(tokens, map(body.get, names))), default=None)

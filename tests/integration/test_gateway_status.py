@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -198,7 +199,7 @@ async def test_only_calls_of_a_model_are_spans_of_a_client(
     kept = InMemorySpanExporter()
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(kept))
-    gateway.service.spans = Spans(traces, env)
+    gateway.service.services = replace(gateway.service.services, spans=Spans(traces, env))
     trace = "0af7651916cd43dd8448eb211c80319c"
     for _ in range(2):
         await client.ask(asking(max_tokens=50), traceparent=f"00-{trace}-b7ad6b7169203331-01")
