@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.cache import REJECTED, STALE, SemanticCache
+from dispatch_core.cache import REJECTED, STALE, Asked, SemanticCache
 from dispatch_core.consensus import CONTESTED
 from dispatch_core.errors import ConfigError, LimitError
 from dispatch_core.failopen import FailOpen
@@ -127,7 +127,7 @@ class Dispatcher:
         Raises `LimitExceeded` and `RequestTooLarge`.
         """
         found = self._at_once(query)
-        return found if found is not None else run(self._begin(query, cost, timeout, alone))
+        return found if isinstance(found, Match) else run(self._begin(query, found, cost, timeout, alone))
 
     async def abegin(
         self,
@@ -138,7 +138,7 @@ class Dispatcher:
         alone: bool = False,
     ) -> Match | Ticket:
         found = self._at_once(query)
-        return found if found is not None else await arun(self._begin(query, cost, timeout, alone))
+        return found if isinstance(found, Match) else await arun(self._begin(query, found, cost, timeout, alone))
 
     def finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None = None) -> None:
         """Settle the reservation, give the answer to those who wait for it, and store it.
@@ -225,28 +225,34 @@ class Dispatcher:
         if self.cache is not None:
             await self.cache.aclose()
 
-    def _at_once(self, query: Query) -> Match | None:
-        """A hit for which nobody need wait, nor be told."""
+    def _at_once(self, query: Query) -> Match | Asked | None:
+        """A hit for which nobody need wait, nor be told; or else the question, as far as it was read."""
+        read = None
         try:
-            found = None if self.cache is None else self.cache.at_once(query)
+            if self.cache is None:
+                return None
+            read = self.cache.read(query)
+            found = self.cache.found_at_once(read)
         except Exception:
             # The lookup meets it again, and what fails there is counted, logged, and perhaps raised.
-            return None
-        if found is not None:
-            self._tally.count("exact_hits", saved=found.entry.usage)
+            return read
+        if found is None:
+            return read
+        self._tally.count("exact_hits", saved=found.entry.usage)
         return found
 
     def _begin(
-        self, query: Query, cost: Cost | Pricing | None, timeout: float | None, alone: bool
+        self, query: Query, read: Asked | None, cost: Cost | Pricing | None, timeout: float | None, alone: bool
     ) -> Flow[Match | Ticket]:
         queues = self.limiter is not None and cost is not None
         patience = timeout if queues and timeout is not None else math.inf
         cache = self.cache
-        if cache is None or cache.why_not_at_all(query) is not None:
-            if cache is not None:
-                self.bypassed()
+        if cache is None:
             return Ticket(query, None, (yield from self._reserve(cost, patience)))
-        unseen = cache.unseen(query)
+        unseen, bypass = read or cache.read(query)
+        if bypass is not None:
+            self.bypassed()
+            return Ticket(query, None, (yield from self._reserve(cost, patience)))
         # In the shadow nothing is served, not even what others are told at the same moment.
         if self._single_flight and not alone and not cache.shadow:
             seat = yield from self._flights.join(flight_key(unseen), patience)

@@ -11,6 +11,8 @@ from typing import Any
 
 _DIGEST_BYTES = 20
 
+_written = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=True).encode
+
 
 def canonical(text: str) -> str:
     """The form in which two texts are the same text: Unicode NFC, unified line ends, no outer white space."""
@@ -41,7 +43,7 @@ def scope_digest(facts: Any) -> str:
     Raises `TypeError` for anything that JSON cannot express: the ``repr`` of an object often holds its address,
     which would make every process, or every call, a scope of its own.
     """
-    return digest("scope", json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=True))
+    return digest("scope", _written(facts))
 
 
 def full_scope(namespace: str, scope: str, embedder: str, sources: Sequence[tuple[str, str]] = ()) -> str:
