@@ -156,7 +156,8 @@ class Admissions:
         return run(self._acquire(cost, timeout))
 
     async def aacquire(self, cost: Cost, *, timeout: float | None = None) -> Reservation:
-        return await arun(self._acquire(cost, timeout))
+        at_once = self._at_once(cost)
+        return at_once if at_once is not None else await arun(self._acquire(cost, timeout))
 
     async def amove(self, admission: Admission, tried: Sequence[Deployment], timeout: float) -> None:
         """Another place for a call that failed: at a deployment not tried yet, or in turn. Raises `LimitError`."""
@@ -166,6 +167,21 @@ class Admissions:
 
     def observe(self, feedback: Feedback, reservation: Reservation | None = None) -> None:
         """What a response said is told to the admission itself, which knows the deployment."""
+
+    def _at_once(self, cost: Cost) -> Admission | None:
+        """The common case in few steps: one deployment, no limits but its own, and room for the call."""
+        if not isinstance(cost, Fare) or len(cost.pool) != 1:
+            return None
+        account, deployment, tenant = cost.account, cost.pool[0], cost.tenant
+        if account.limiters or account.budget is not None or len(deployment.limiters) != 1:
+            return None
+        limiter = deployment.limiters[0]
+        held = limiter.reserve(cost, priority=tenant.priority, key=tenant.name)
+        if not limiter.enter_at_once(held.charge):
+            return None
+        admission = Admission(cost)
+        admission._enter(deployment, [held])
+        return admission
 
     def _acquire(self, cost: Cost, timeout: float | None) -> Flow[Admission]:
         if not isinstance(cost, Fare):

@@ -18,7 +18,7 @@ from dispatch_gateway.ask import Ask, Course, Services, admission_of
 from dispatch_gateway.errors import ApiError
 from dispatch_gateway.http import EVENTS, JSON, PRIVATE, Out
 from dispatch_gateway.sse import Splitter, event
-from dispatch_gateway.upstream import LOST, Failure, failure_of, json_of, plain, told_headers
+from dispatch_gateway.upstream import LOST, Failure, failure_of, json_of, told_and_limits, told_headers
 from dispatch_gateway.wire import Wire
 
 _A_MOMENT = 1.0
@@ -149,14 +149,14 @@ class Forward:
         except LOST as error:
             raise ApiError(502, _BROKEN_OFF, kind="api_error", code="upstream_error") from error
         course.upstream = self._since_begun()
-        said, told = json_of(body), plain(answer.headers)
+        said, (told, limits) = json_of(body), told_and_limits(answer.headers)
         payload = None if self._ask.control.no_store else wire.payload(said)
-        await self._finish(payload, wire.usage(said), answer, told)
+        await self._finish(payload, wire.usage(said), answer, limits)
         stored = payload is not None and miss is not None and course.why != "bypass"
         headers = {
-            "content-type": told.get("content-type", "application/json"),
+            "content-type": answer.headers.get("content-type", "application/json"),
             **PRIVATE,
-            **told_headers(told),
+            **told,
             **signals.forwarded(course.why, stored=stored, detail=course.detail, id=miss.id if miss else ""),
             **signals.shortened(course.prompt),
         }
@@ -165,8 +165,8 @@ class Forward:
     async def _relay(self, answer: aiohttp.ClientResponse) -> None:
         """Event for event; what ends the stream is sent when the answer is stored."""
         recorder, splitter, course = self._ask.wire.recorder(self._ask.call), Splitter(), self._course
-        told = plain(answer.headers)
-        headers = {**EVENTS, **PRIVATE, **told_headers(told)}
+        told, limits = told_and_limits(answer.headers)
+        headers = {**EVENTS, **PRIVATE, **told}
         headers |= {"x-accel-buffering": "no", **signals.forwarded(course.why, detail=course.detail)}
         headers |= signals.shortened(course.prompt)
         await self._out.start(200, headers)
@@ -179,7 +179,7 @@ class Forward:
                 if recorder.ended and not finished:
                     finished = True
                     payload = None if self._ask.control.no_store else recorder.payload()
-                    await self._finish(payload, recorder.usage, answer, told, first)
+                    await self._finish(payload, recorder.usage, answer, limits, first)
                 if shown:
                     with self._ticket.reading():
                         await self._out.more(b"".join(one.raw for one in shown))
@@ -195,10 +195,10 @@ class Forward:
         payload: bytes | None,
         usage: Usage | None,
         answer: aiohttp.ClientResponse,
-        told: Mapping[str, str],
+        limits: Mapping[str, str],
         first: float | None = None,
     ) -> None:
-        admission_of(self._ticket).settle(usage, told, first_token=first)
+        admission_of(self._ticket).settle(usage, limits, first_token=first)
         if usage is not None:
             self._services.meters.spent("provider", usage.total)
         if self._course.prompt is not None:

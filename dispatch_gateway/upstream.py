@@ -26,7 +26,8 @@ _ASKED = ("openai-beta", "anthropic-beta", "anthropic-version")
 """Of a caller's headers, what an answer depends on. They go along, and are part of the exact scope."""
 
 _TOLD = ("x-", "openai-", "anthropic-", "retry-after", "request-id")
-_OURS = ("x-ratelimit-", "anthropic-ratelimit-", "x-dispatch-", "x-forwarded-", "x-accel-", "x-sendfile")
+_QUOTAS = ("x-ratelimit-", "anthropic-ratelimit-")
+_OURS = (*_QUOTAS, "x-dispatch-", "x-forwarded-", "x-accel-", "x-sendfile")
 """The last two are orders to a web server in front."""
 _ANTHROPIC_VERSION = "2023-06-01"
 
@@ -129,6 +130,19 @@ def asked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def told_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Of an upstream's `plain` headers, what the caller is told: nothing of its quotas, which are not his."""
     return {name: value for name, value in headers.items() if name.startswith(_TOLD) and not name.startswith(_OURS)}
+
+
+def told_and_limits(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of an upstream's headers, in any case, what the caller is told, and what is for its limiter: its quotas."""
+    told, limits = {}, {}
+    for given, value in headers.items():
+        name = given.lower()
+        if name.startswith(_TOLD):
+            if name.startswith(_QUOTAS):
+                limits[name] = value
+            elif not name.startswith(_OURS):
+                told[name] = value
+    return told, limits
 
 
 def plain(headers: Mapping[str, str]) -> dict[str, str]:
