@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, TypeAlias, TypeVar
@@ -32,7 +33,7 @@ from dispatch_core.settings import (
     checked_tags,
     wanted_tags,
 )
-from dispatch_core.types import Decision, Entry, Match, Miss, Query, Usage, Vector
+from dispatch_core.types import Decision, Entry, Match, Matrix, Miss, Query, Usage, Vector
 
 UNSEEN = "unseen"
 """Reason of a `Miss` for which nothing was looked up yet."""
@@ -60,6 +61,9 @@ Asked: TypeAlias = tuple[Miss, str | None]
 """A question that nothing is known of yet, and why it goes past the cache; None if it does not."""
 
 _UNEMBEDDED = (UNSEEN, SHADOW, STALE)
+_UNDER_WAY = 0.001
+"""Seconds after which an embedding has left the interpreter to its thread: it computes, and others may run."""
+
 T = TypeVar("T")
 
 
@@ -323,11 +327,27 @@ class SemanticCache:
         reason = why_unreadable(fit, embedder.max_tokens)
         if reason is not None:
             return None, reason
-        vectors = yield from step(embedder.embed, embedder.aembed, [query.text])
+        vectors = yield from step(embedder.embed, partial(self._embedded, embedder), [query.text])
         if vectors.shape != (1, embedder.dims) or not np.isfinite(vectors).all():
             # Stored, it would match everything or nothing for as long as it lives.
             raise EmbeddingError(f"{embedder.model} returned an unusable vector of shape {vectors.shape}")
         return vectors[0], ""
+
+    async def _embedded(self, embedder: Embedder, texts: Sequence[str]) -> Matrix:
+        """While a text is embedded, the policy reads it: nobody waits for that later."""
+
+        def read() -> None:
+            if isinstance(self.policy, Reading):
+                # Who needs it reads it again, and what fails there is counted, logged, and perhaps raised.
+                with suppress(Exception):
+                    for text in texts:
+                        self.policy.read(text)
+
+        reading = asyncio.get_running_loop().call_later(_UNDER_WAY, read)
+        try:
+            return await embedder.aembed(texts)
+        finally:
+            reading.cancel()
 
     def prolong_flow(self, entry: Entry) -> Flow[None]:
         """Let a hit live on, if its lifetime says so."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 
 import pytest
 from fakes import FORMS, CountingEmbedder, Either, FakeLimiter, FlakyStore
@@ -17,6 +19,7 @@ from dispatch_core import (
     ErrorBounded,
     Guarded,
     Match,
+    Miss,
     Query,
     Reading,
     SemanticCache,
@@ -25,6 +28,7 @@ from dispatch_core import (
     Ticket,
     Usage,
 )
+from dispatch_core.types import Matrix
 
 QUERY = Query("how to reset my password")
 NEAR = Query("how to reset a password")
@@ -228,6 +232,27 @@ async def test_a_policy_that_fails_to_read_costs_nobody_an_answer(form):
     await dispatcher.finish(await dispatcher.begin(QUERY), b"answer")
     await dispatcher.flush()
     assert (await dispatcher.begin(QUERY)).entry.payload == b"answer"
+
+
+class Slow(CountingEmbedder):
+    """Embeds nothing for a task before the policy has read something."""
+
+    def __init__(self, policy: Reader) -> None:
+        super().__init__()
+        self.policy = policy
+
+    async def aembed(self, texts: Sequence[str]) -> Matrix:
+        while not self.policy.texts:
+            await asyncio.sleep(0)
+        return self.embed(texts)
+
+
+@pytest.mark.parametrize("error", [None, OSError()])
+async def test_a_policy_reads_a_question_while_it_is_embedded(error):
+    policy = Reader(error)
+    cache = SemanticCache(Slow(policy), FlakyStore(), policy=policy)
+    assert isinstance(await cache.alookup(QUERY), Miss)
+    assert policy.texts == [QUERY.text]
 
 
 @pytest.mark.parametrize("policy", [Guarded(), Consensus(), ErrorBounded(), ErrorBounded(base=Threshold())])
