@@ -6,13 +6,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dispatch_core._fork import renew_in_child
+from dispatch_core.embed._workers import Workers
 from dispatch_core.embed.encoder import POOLED_OUTPUT, Graph, GraphEncoder
 from dispatch_core.embed.graph_folder import (
     GraphFolder,
@@ -79,9 +79,9 @@ class OnnxEmbedder:
 
     def start_anew(self) -> None:
         """A forked child has neither the workers nor whoever held a lock, be it inside the runtime."""
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._loading = threading.Lock()
         self._encoder: GraphEncoder | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = Workers(self._threads, "dispatch-embed")
 
     def load(self) -> None:
         """Load the graph now instead of at the first embedding."""
@@ -104,11 +104,11 @@ class OnnxEmbedder:
             raise EmbeddingError(f"{self.model} could not embed {len(texts)} texts") from error
 
     async def aembed(self, texts: Sequence[str]) -> Matrix:
-        loop = asyncio.get_running_loop()
-        starts = range(0, max(1, len(texts)), _TEXTS_PER_WORKER)
+        if len(texts) <= _TEXTS_PER_WORKER:
+            return await self._workers.run(self.embed, texts)
+        starts = range(0, len(texts), _TEXTS_PER_WORKER)
         parts = [texts[start : start + _TEXTS_PER_WORKER] for start in starts]
-        done = await asyncio.gather(*(loop.run_in_executor(self._workers, self.embed, part) for part in parts))
-        return done[0] if len(done) == 1 else np.concatenate(done)
+        return np.concatenate(await asyncio.gather(*(self._workers.run(self.embed, part) for part in parts)))
 
     def fit(self, text: str) -> Fit:
         encoder = self._loaded()
@@ -121,14 +121,7 @@ class OnnxEmbedder:
         if len(text) <= SHORT and self._encoder is not None:
             # Some 30 µs, less than asking another thread.
             return self.fit(text)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, self.fit, text)
-
-    @property
-    def _workers(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="dispatch-embed")
-            return self._pool
+        return await self._workers.run(self.fit, text)
 
     def _loaded(self) -> GraphEncoder:
         if self._encoder is not None:
