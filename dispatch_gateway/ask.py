@@ -79,12 +79,12 @@ class Ask:
         replayed = self.wire.streamed if self.call.stream else self.wire.whole
         return replayed(self.call, found.entry.payload)
 
-    def readable(self, found: Match) -> bool:
+    def replayed(self, found: Match) -> bytes | None:
+        """`replay`, or None for what another version wrote."""
         try:
-            self.replay(found)
+            return self.replay(found)
         except _UNREADABLE:
-            return False
-        return True
+            return None
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class Exchange:
         self._course = course
         self._shortens = ask.shortener is not None and not ask.control.whole
         self._dispatcher = services.caches.variant(ask.control.threshold, ask.control.ttl)
+        self._replayed: bytes | None = None
 
     async def run(self) -> None:
         """Raises `ApiError`, `LimitError`, and what cancels it."""
@@ -57,12 +58,11 @@ class Exchange:
             return await self._only_cached(query)
         if control.no_cache:
             return await self._anew(query, "request")
-        fare = self._priced if self._shortens else ask.fare(self._services.admissions)
-        found = await dispatcher.abegin(query, fare, timeout=self._patience, alone=control.no_store)
+        found = await dispatcher.abegin(query, self._priced, timeout=self._patience, alone=control.no_store)
         if isinstance(found, Match):
             if self._too_old(found):
                 return await self._anew(query, "stale")
-            return found if ask.readable(found) else await self._unreadable(query, found)
+            return found if self._readable(found) else await self._unreadable(query, found)
         if found.miss is None:
             self._course.why, self._course.detail = "bypass", dispatcher.cache.why_not_at_all(query) or ""
         self._admitted(found)
@@ -79,7 +79,7 @@ class Exchange:
         found = await self._dispatcher.abegin(query, None, alone=True)
         if isinstance(found, Ticket):
             self._dispatcher.abort(found, sent=False)
-        elif not self._ask.control.no_cache and not self._too_old(found) and self._ask.readable(found):
+        elif not self._ask.control.no_cache and not self._too_old(found) and self._readable(found):
             return found
         raise _not_cached()
 
@@ -132,13 +132,18 @@ class Exchange:
         most = self._ask.control.max_age
         return most is not None and time.time() - found.entry.created > most
 
+    def _readable(self, found: Match) -> bool:
+        self._replayed = self._ask.replayed(found)
+        return self._replayed is not None
+
     async def _hit(self, found: Match) -> None:
         self._course.outcome = self._services.meters.hit(found.kind, found.entry.usage)
         if self._services.spans is not None:
             self._services.spans.hit(found, self._ask.headers)
         kind = EVENTS if self._ask.call.stream else JSON
         headers = {**kind, **PRIVATE, **signals.hit(found, time.time())}
-        await self._out.whole(200, headers, self._ask.replay(found))
+        body = self._replayed if self._replayed is not None else self._ask.replay(found)
+        await self._out.whole(200, headers, body)
 
     def _spanned(self) -> AbstractContextManager[CallSpan | None]:
         ask, spans = self._ask, self._services.spans

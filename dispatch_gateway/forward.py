@@ -128,7 +128,7 @@ class Forward:
             # It was refused or not understood, and used nothing.
             admission.settle(Usage(), failure.headers)
         self._dispatcher.abort(ticket)
-        if ticket.stale is not None and self._ask.readable(ticket.stale):
+        if ticket.stale is not None and self._ask.replayed(ticket.stale) is not None:
             return ticket.stale
         self._course.outcome = "rejected"
         headers = {**JSON, **PRIVATE, **told_headers(failure.headers), **signals.forwarded(self._course.why)}

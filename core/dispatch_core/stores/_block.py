@@ -90,8 +90,10 @@ class Block:
 
     def exact(self, vector: Vector, limit: int, now: float) -> list[tuple[str, float]]:
         """Compare all."""
-        scores = np.concatenate([_cosines(part, vector) for part in self._parts()])
-        scores[self._ends() <= now] = -np.inf
+        parts = [_cosines(part, vector) for part in self._parts()]
+        scores = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if now >= self._soonest:
+            scores[self._ends() <= now] = -np.inf
         rows = _best(scores, limit)
         return self._named(rows, scores[rows])
 
