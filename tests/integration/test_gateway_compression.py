@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,7 @@ async def test_the_span_of_the_call_says_what_was_left_out(upstream: Upstream) -
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(kept))
     async with opened(upstream, HALF) as (client, gateway):
-        gateway.service.spans = Spans(traces)
+        gateway.service.services = replace(gateway.service.services, spans=Spans(traces))
         for compression in ("on", "off"):
             await client.ask(BODY, x_dispatch_compression=compression)
         await eventually(lambda: len(kept.get_finished_spans()) == 2)
