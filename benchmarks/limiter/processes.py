@@ -61,7 +61,7 @@ _START = 1.0
 # Requests bind so much later than tokens.
 _SPARE = 1.4
 _PATIENCE = 20.0
-_PAD_SHARE = 0.01
+_PAD_SHARE = 0.02
 
 
 # The work
