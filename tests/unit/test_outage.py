@@ -60,7 +60,24 @@ def test_what_others_did_alone_is_no_more_than_their_part_of_that_time():
     _over(outage, 1.0)
     spent, slots = outage.untold(2, 1.1)
     assert 0.5 * 1.0 / WINDOW < spent < 0.5 * 5.0 / WINDOW
-    assert slots == 0.5
+    assert slots == 0.0
+
+
+def test_lost_once_more_it_still_has_not_heard_the_others():
+    outage = Outage(4)
+    _over(outage, 0.0, forgot=True)
+    outage.lost(0.5)
+    _over(outage, 1.5)
+    assert outage.untold(1, 1.6) == (0.75, 0.75)
+
+
+def test_who_is_told_to_wait_looks_again_when_the_others_have_told():
+    outage = Outage(2)
+    assert outage.patience(59.0, 0.0) == 59.0
+    _over(outage, 0.0, forgot=True)
+    assert outage.patience(59.0, 1.0) < 2.0
+    assert outage.patience(0.5, 1.0) == 0.5
+    assert outage.patience(59.0, 11.0) == 59.0
 
 
 def test_while_others_are_missing_they_are_not_forgotten():
@@ -87,6 +104,9 @@ def test_what_the_provider_counts_is_comparable_when_all_that_nobody_told_has_le
 def test_a_closed_one_is_alone_for_ever():
     outage = Outage(2)
     outage.close()
+    assert outage.alone(1e12)
+    outage.lost(0.0)
+    _over(outage, 1.0)
     assert outage.alone(1e12)
 
 

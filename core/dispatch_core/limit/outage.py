@@ -55,7 +55,7 @@ class Outage:
         if first:
             self._began = now
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
-        self._alone_until = now + self._pause
+        self._alone_until = max(self._alone_until, now + self._pause)
         return first
 
     def over(self, now: float, *, forgot: bool, window: float) -> bool:
@@ -63,12 +63,16 @@ class Outage:
         lost."""
         recovered = self.lasts
         if recovered or forgot:
+            # Lost once more before all had told.
+            forgot = forgot or (self._forgot and now < self._told_by)
             # The others lost it when this process did, or a moment later; their pauses are one step ahead at most.
             self._told_by = now + min(_LONGEST_PAUSE, 2 * max(self._pause, _FIRST_PAUSE)) + _TELLING
-            self._untold = 1.0 if forgot else min(1.0, (self._told_by - self._began) / window)
+            self._untold = min(1.0, (self._told_by - self._began) / window)
             self._forgot = forgot
             self._comparable_from = now + window
-        self._pause, self._alone_until = 0.0, -math.inf
+        self._pause = 0.0
+        if self._alone_until < math.inf:
+            self._alone_until = -math.inf
         return recovered
 
     def heard(self, replicas: int, now: float) -> None:
@@ -81,8 +85,14 @@ class Outage:
         ``seen`` processes have asked it since."""
         if now >= self._told_by:
             return 0.0, 0.0
-        theirs = 1.0 - min(seen, self._known) / self._known if self._forgot else 1.0 - 1.0 / self._known
-        return theirs * self._untold, theirs
+        if not self._forgot:
+            return (1.0 - 1.0 / self._known) * self._untold, 0.0
+        theirs = 1.0 - min(seen, self._known) / self._known
+        return theirs, theirs
+
+    def patience(self, wait: float, now: float) -> float:
+        """When to look again, for whom Redis told to wait so long: perhaps only because others have not told yet."""
+        return min(wait, self._told_by - now) if now < self._told_by else wait
 
     def comparable(self, now: float) -> bool:
         """Redis counts all that the processes have charged within a window."""

@@ -134,9 +134,11 @@ class SharedDesk(Desk):
             if grant.wait > 0 and waiter.held.charge.lease:
                 yield from pause(grant.wait)
             return
-        if grant.wait > deadline - self._clock():
-            self.serial.alone(partial(self._too_late, grant.wait))
-        patience = max(_SOONEST, min(grant.wait - horizon, _LATEST, deadline - self._clock()))
+        now = self._clock()
+        wait = self._outage.patience(grant.wait, now)
+        if wait > deadline - now:
+            self.serial.alone(partial(self._too_late, wait))
+        patience = max(_SOONEST, min(grant.wait - horizon, _LATEST, deadline - now))
         yield from step(waiter.wait, waiter.await_, patience)
 
     def _horizon(self, deadline: float) -> float:
@@ -272,7 +274,7 @@ class SharedDesk(Desk):
         self._seen = max(1, grant.replicas)
         self._outage.heard(self._seen, now)
         self._flowing = grant.wait <= 0
-        self._marks, self._marked_at = grant.marks, now + grant.wait
+        self._marks = grant.marks
         self._room_at = now + grant.wait if grant.lease is None else -math.inf
         if waiter.admitted:
             # Redis was given up meanwhile, and this process let him in alone.
@@ -280,6 +282,7 @@ class SharedDesk(Desk):
             return
         if grant.lease is None:
             return
+        self._marked_at = now + grant.wait
         charge = waiter.held.charge
         # Charged now and dated later: the gauges' time must not run ahead, or they forget too early what was spent.
         self.quota.charge(charge, now)
