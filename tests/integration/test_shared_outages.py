@@ -182,6 +182,21 @@ def test_until_the_others_have_told_a_restarted_server_each_keeps_to_its_part(ow
     assert _allowed(one) == 10_000
 
 
+def test_what_the_others_may_have_done_alone_is_left_to_them_when_a_server_that_forgot_nothing_is_back(
+    own_server: Server, open_one
+):
+    clock = Stopped()
+    one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))
+    for limiter in (one, other, one):
+        limiter.acquire(Cost(100))
+    desk_of(one).serial.alone(lambda: desk_of(one)._lost())
+    clock.now += 1.0
+    one.acquire(Cost(100), timeout=PATIENCE)
+    assert 9_000 < _allowed(one) < 10_000
+    clock.now += 11.0
+    assert _allowed(one) == 10_000
+
+
 def test_who_never_tells_a_restarted_server_anything_holds_nothing_back_for_long(own_server: Server, open_one):
     clock = Stopped()
     one, other = (open_one(own_server.url, tpm=10_000, clock=clock) for _ in range(2))

@@ -304,7 +304,9 @@ class Quota:
 
     def hold(self, until: float, now: float) -> None:
         """Nobody goes before that time."""
-        self._gate = max(self._gate, self._advance(now), until)
+        # What was promised was promised for now.
+        self._advance(now)
+        self._gate = max(self._gate, until)
 
     def divide(self, parts: int) -> None:
         for gauge in self.gauges:

@@ -18,7 +18,7 @@ from dispatch_core.limit.desk import Desk, Rules, exceeded, pause_after
 from dispatch_core.limit.headers import Reading
 from dispatch_core.limit.limits import Limits
 from dispatch_core.limit.outage import Outage
-from dispatch_core.limit.quota import Charge, Gauge, Plan
+from dispatch_core.limit.quota import Charge, Plan
 from dispatch_core.limit.redis import Grant, SharedQuota
 from dispatch_core.limit.reservation import QuotaReservation
 from dispatch_core.limit.waiting import Waiter
@@ -226,7 +226,7 @@ class SharedDesk(Desk):
         """What all may spend, less what others have spent and not told yet."""
         plans = self.quota.plans(self._outage.replicas)
         spent, slots = self._outage.untold(self._seen, now)
-        if not slots:
+        if not spent:
             return plans
         kept = {"window": 1.0 - spent, "slots": 1.0 - slots}
         return tuple(replace(plan, capacity=plan.capacity * kept.get(plan.kind, 1.0)) for plan in plans)
@@ -335,24 +335,26 @@ class SharedDesk(Desk):
         """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
         now, replicas = self._clock(), self._outage.replicas
         first = self._outage.lost(now)
-        free = [self._free(gauge, mark) for gauge, mark in zip(self.quota.gauges, self._marks, strict=False)]
+        free = self._free()
         self.quota.divide(replicas)
-        if first and not self._flowing:
-            # Those whom Redis granted ahead go first.
-            self.quota.hold(max(now + _HORIZON, self._marked_at), now)
-        for gauge, left in zip(self.quota.gauges, free if first else (), strict=False):
-            if isinstance(gauge, WindowGauge):
+        if first:
+            for gauge, left in free:
                 gauge.level = min(gauge.level, left / replicas)
+            if not self._flowing:
+                # Those whom Redis granted ahead go first.
+                self.quota.hold(max(now + _HORIZON, self._marked_at), now)
         self._leader = None
         self._admit(now)
         return first
 
-    def _free(self, gauge: Gauge, used: float) -> float:
+    def _free(self) -> list[tuple[WindowGauge, float]]:
         """What was left for all when Redis last told what they used, less what it may have granted since: who used
         less than his part may not catch up at once, others used it."""
-        if not isinstance(gauge, WindowGauge):
-            return 0.0
-        return max(0.0, gauge.capacity - used - _HORIZON * gauge.rate)
+        return [
+            (gauge, max(0.0, gauge.capacity - used - _HORIZON * gauge.rate))
+            for gauge, used in zip(self.quota.gauges, self._marks, strict=False)
+            if isinstance(gauge, WindowGauge)
+        ]
 
     def _deadline(self, held: QuotaReservation) -> float:
         """Where nobody may stand in line, nobody waits for a grant either."""
