@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.config import Settings
 
-_EF, _EF_BUILD = 256, 200
+# Of small graphs with Chroma's own 16 neighbours one in forty held an entry that no search could reach, for good (24
+# of 1,028); with 24, 32 or 48 none did (0 of 2,706).
+_GRAPH = {"space": "cosine", "ef_construction": 200, "ef_search": 256, "max_neighbors": 32}
 _PAGE = 500
 _NEAREST = 4
 _TAGS_AT_ONCE = 200
@@ -140,9 +142,9 @@ class _Chroma:
         return there
 
     def create(self, dims: int) -> None:
-        graph: dict[str, Any] = {"space": "cosine", "ef_construction": _EF_BUILD, "ef_search": _EF}
+        configuration: Any = {"hnsw": _GRAPH}
         self._handles[dims] = self._client.get_or_create_collection(
-            f"{self._prefix}{dims}", embedding_function=None, configuration={"hnsw": graph}
+            f"{self._prefix}{dims}", embedding_function=None, configuration=configuration
         )
 
     def get(self, dims: int, id: str) -> Entry | None:
