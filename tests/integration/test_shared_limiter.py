@@ -14,6 +14,8 @@ from servers import free_port
 from sharing import PATIENCE, desk_of, flushed, free_of
 
 from dispatch_core import Cost, LimitExceeded, RequestTooLarge, Usage
+from dispatch_core._flow import Flow
+from dispatch_core.limit import shared
 
 # One quota
 
@@ -183,6 +185,32 @@ def test_a_refusal_seen_by_one_closes_the_gate_for_the_other(opened):
     with pytest.raises(LimitExceeded) as refused:
         other.acquire(Cost(1), timeout=5)
     assert 30 < refused.value.retry_after < 45
+
+
+def test_who_was_granted_ahead_does_not_go_when_a_call_is_refused_meanwhile(opened, monkeypatch):
+    limiter = opened(rpm=600, tpm=None, burst=0.1)
+    desk, told = desk_of(limiter), {"retry-after-ms": "400"}
+    first = limiter.acquire(Cost(1))
+    pauses = []
+
+    def refused_meanwhile(seconds: float) -> Flow[None]:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            assert first.throttled(429, told)
+        yield from ()
+
+    monkeypatch.setattr(shared, "pause", refused_meanwhile)
+    held = limiter.acquire(Cost(1), timeout=PATIENCE)
+    assert pauses
+    assert desk._gate(desk._clock()) == 0
+    assert held.charge.open
+    assert list(held.charge.amounts) == [1.0]
+    held.settle()
+    stats = limiter.stats()
+    assert (stats.admitted, stats.throttled, len(desk.line), desk.open) == (2, 1, 0, 0)
+    flushed(limiter)
+    # Its first grant was given back, and what was refused counts nothing.
+    assert limiter.acquire(Cost(1), timeout=PATIENCE).charge.marks[0][0] == 2
 
 
 def test_a_call_larger_than_the_limit_is_refused_before_anybody_is_asked(open_one):

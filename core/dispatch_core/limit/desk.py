@@ -167,9 +167,12 @@ class Desk:
             self.rejected += 1
             raise exceeded(f"not admitted, {'the queue is full' if full else 'its turn would come too late'}", eta)
         waiter.since = now if waiter.held.since is None else waiter.held.since
+        self._stand(waiter)
+        self._admit(now)
+
+    def _stand(self, waiter: Waiter) -> None:
         self.line.push(waiter)
         _add(self._waiting, waiter.held.charge.amounts, 1)
-        self._admit(now)
 
     def _patience(self, waiter: Waiter, deadline: float) -> float:
         """How long to sleep. The head minds the clock, until it fits; everybody else is woken, and looks for himself

@@ -21,7 +21,8 @@ Unit = Literal["request", "token", "input", "output", "slot"]
 Burst = float | Literal["auto"]
 
 _INF = math.inf
-_PAD = 0.2
+# A connection that is made across an ocean takes a quarter of a second longer than one that is there.
+_PAD, _MOST_PAD = 0.3, 0.15
 _MARGIN = 0.5
 _ONE: frozenset[Unit] = frozenset(("request", "slot"))
 _NAMES: Mapping[str, tuple[str, Unit]] = {
@@ -73,7 +74,7 @@ class Limits:
     def quota(self) -> Quota:
         """Fresh gauges of these limits."""
         given = [name for name in _NAMES if getattr(self, name) is not None]
-        log = Log(self.window + min(_PAD, self.window / 10))
+        log = Log(self.window + min(_PAD, _MOST_PAD * self.window))
         return Quota([self._gauge(name, index, log) for index, name in enumerate(given)], log)
 
     def charge(self, cost: Cost, estimator: TokenEstimator) -> Charge:

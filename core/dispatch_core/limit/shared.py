@@ -133,6 +133,7 @@ class SharedDesk(Desk):
         if waiter.admitted:
             if grant.wait > 0 and waiter.held.charge.lease:
                 yield from pause(grant.wait)
+                self.serial.alone(partial(self._call_back, waiter))
             return
         now = self._clock()
         wait = self._outage.patience(grant.wait, now)
@@ -290,6 +291,19 @@ class SharedDesk(Desk):
         charge.marks = [(mark, 0.0) for mark in grant.marks]
         charge.lease = grant.lease
         self._let_in(waiter)
+        self._admit(now)
+
+    def _call_back(self, waiter: Waiter) -> None:
+        """Whoever was granted ahead does not go where a call was refused meanwhile: he is the first to ask again."""
+        now, held = self._clock(), waiter.held
+        granted = held.charge
+        if self._gate(now) <= 0 or not granted.open:
+            return
+        held.charge = Charge(granted.amounts, granted.noise)
+        self._end(granted, self._nothing)
+        self.admitted, self._ended = self.admitted - 1, self._ended - 1
+        waiter.admitted, waiter.again = False, True
+        self._stand(waiter)
         self._admit(now)
 
     def _admit(self, now: float) -> None:
