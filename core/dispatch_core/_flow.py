@@ -39,6 +39,23 @@ def pause(seconds: float) -> Flow[None]:
     yield Step(time.sleep, asyncio.sleep, (seconds,), {})
 
 
+def unbroken(flow: Callable[[], Flow[T]], late: Callable[[asyncio.Future[T]], object]) -> Flow[T]:
+    """A flow that goes on to its end when whoever awaits it is cancelled; ``late`` is told how it ended then."""
+
+    def call() -> T:
+        return run(flow())
+
+    async def acall() -> T:
+        going = asyncio.ensure_future(arun(flow()))
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            going.add_done_callback(late)
+            raise
+
+    return (yield from step(call, acall))
+
+
 def run(flow: Flow[T]) -> T:
     """Drive a flow with blocking calls; exceptions of a step are raised inside the flow first."""
     try:

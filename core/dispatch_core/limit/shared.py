@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dispatch_core._flow import Flow, arun, pause, run, step
+from dispatch_core._flow import Flow, pause, step, unbroken
 from dispatch_core.errors import ConfigError, StoreError
 from dispatch_core.limit.count import TokenEstimator
 from dispatch_core.limit.courier import Courier
@@ -114,21 +114,9 @@ class SharedDesk(Desk):
     def _ask(self, waiter: Waiter, deadline: float) -> Flow[None]:
         """Ask Redis for the head of the line, and wait as long as it says."""
         horizon = self._horizon(deadline)
-        amounts = waiter.held.charge.amounts
-        grant: Grant | None = None
-        try:
-            grant = yield from step(self._reserve, self._areserve, self._plans, amounts, horizon)
-            if grant.epoch != self._epoch or self._outage.lasts:
-                yield from step(self._tell, self._atell, grant)
-        except BaseException as error:
-            if grant is not None:
-                self._unwanted(grant, len(amounts))
-            if not isinstance(error, StoreError):
-                raise
-            self._give_up(error)
+        grant = yield from self._granted(waiter, horizon)
+        if grant is None:
             return
-        finally:
-            self.serial.alone(partial(self._asked, waiter))
         self.serial.alone(partial(self._answered, waiter, grant))
         if waiter.admitted:
             if grant.wait > 0 and waiter.held.charge.lease:
@@ -142,23 +130,32 @@ class SharedDesk(Desk):
         patience = max(_SOONEST, min(grant.wait - horizon, _LATEST, deadline - now))
         yield from step(waiter.wait, waiter.await_, patience)
 
+    def _granted(self, waiter: Waiter, horizon: float) -> Flow[Grant | None]:
+        """What Redis says; None if it failed. Whoever is cancelled meanwhile would not know what he was granted, and
+        what is told twice counts twice."""
+        amounts = waiter.held.charge.amounts
+        grant: Grant | None = None
+        try:
+            asking = partial(self._redis.reserve, self._plans, amounts, horizon=horizon)
+            grant = yield from unbroken(asking, partial(self._answered_in_vain, len(amounts)))
+            if grant.epoch != self._epoch or self._outage.lasts:
+                yield from unbroken(partial(self._restore, grant), self._told_in_vain)
+        except BaseException as error:
+            if grant is not None:
+                self._unwanted(grant, len(amounts))
+            if not isinstance(error, StoreError):
+                raise
+            self._give_up(error)
+            return None
+        finally:
+            self.serial.alone(partial(self._asked, waiter))
+        return grant
+
     def _horizon(self, deadline: float) -> float:
         """Further ahead the longer the head was refused already: or a large call would be overtaken for ever by the
         small ones of other processes."""
         now = self._clock()
         return max(0.0, min(_HORIZON + now - self._refused_since, deadline - now))
-
-    def _reserve(self, plans: Sequence[Plan], amounts: Sequence[float], horizon: float) -> Grant:
-        return run(self._redis.reserve(plans, amounts, horizon=horizon))
-
-    async def _areserve(self, plans: Sequence[Plan], amounts: Sequence[float], horizon: float) -> Grant:
-        """Whoever is cancelled while Redis answers would not know what he was granted."""
-        asking = asyncio.ensure_future(arun(self._redis.reserve(plans, amounts, horizon=horizon)))
-        try:
-            return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            asking.add_done_callback(partial(self._answered_in_vain, len(amounts)))
-            raise
 
     def _answered_in_vain(self, width: int, asking: asyncio.Future[Grant]) -> None:
         if not asking.cancelled() and asking.exception() is None:
@@ -167,18 +164,6 @@ class SharedDesk(Desk):
     def _unwanted(self, grant: Grant, width: int) -> None:
         if grant.lease is not None:
             self._courier.settle(grant.lease, [0.0] * width)
-
-    def _tell(self, grant: Grant) -> None:
-        run(self._restore(grant))
-
-    async def _atell(self, grant: Grant) -> None:
-        """It is told to the end, also when the one who asked is cancelled: told twice it would count twice."""
-        telling = asyncio.ensure_future(arun(self._restore(grant)))
-        try:
-            await asyncio.shield(telling)
-        except asyncio.CancelledError:
-            telling.add_done_callback(self._told_in_vain)
-            raise
 
     def _told_in_vain(self, telling: asyncio.Future[None]) -> None:
         if not telling.cancelled() and isinstance(error := telling.exception(), StoreError):
