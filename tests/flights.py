@@ -83,7 +83,9 @@ class World:
         flights = self.dispatcher._flights
         leases = self.dispatcher._leases
         assert leases is None or leases.flush(60)
-        return not (flights._table or flights._block or flights._waits or self.dispatcher._under_way or leases)
+        return not (
+            flights._table or flights._block or flights._waits or self.dispatcher._keeping.under_way or leases
+        )
 
 
 def virtual_world(**settings: Any) -> World:

@@ -50,7 +50,7 @@ def waiting(cache: SemanticCache) -> int:
 def left_nothing(cache: SemanticCache, limiter: TokenRateLimiter | None = None) -> bool:
     flights = cache.dispatcher._flights
     cache.flush()
-    under_way = flights._table or flights._block or flights._waits or cache.dispatcher._under_way
+    under_way = flights._table or flights._block or flights._waits or cache.dispatcher._keeping.under_way
     return not under_way and (limiter is None or (limiter.stats().open, limiter.stats().waiting) == (0, 0))
 
 

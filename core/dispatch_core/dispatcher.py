@@ -10,22 +10,22 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from dispatch_core._flow import Flow, arun, run, step
-from dispatch_core.cache import REJECTED, STALE, Asked, SemanticCache
-from dispatch_core.consensus import CONTESTED
+from dispatch_core.cache import Asked, SemanticCache
 from dispatch_core.errors import ConfigError, LimitError
 from dispatch_core.failopen import FailOpen
-from dispatch_core.flight import FREED, Shared, flight_key
-from dispatch_core.flights import Flights, Seat
-from dispatch_core.lease import Lease, Leases
+from dispatch_core.flight import FREED, flight_key
+from dispatch_core.flights import Flights
+from dispatch_core.keeping import Keeping
+from dispatch_core.lease import Leases
 from dispatch_core.ports import Limiter, MeasuredStore, Reservation
 from dispatch_core.refresh import Refreshes
+from dispatch_core.seeking import Seeking
 from dispatch_core.telemetry import Prices, Stats, Tally
 from dispatch_core.ticket import Ticket, Way
-from dispatch_core.types import Cost, Entry, Match, Miss, Query, Usage, Vector
+from dispatch_core.types import Cost, Match, Query, Usage
 from dispatch_core.write_behind import WriteBehind
 
 OnError = Literal["miss", "raise"]
@@ -35,10 +35,6 @@ Pricing: TypeAlias = Callable[[], Flow[Cost | None]]
 
 _COUNTER = {"exact": "exact_hits", "semantic": "semantic_hits", "flight": "shared"}
 _log = logging.getLogger("dispatch_core")
-
-
-_ALONE = (REJECTED, CONTESTED)
-"""What was stored speaks against the likes of such a question, and so against an answer to one that is under way."""
 
 
 class Dispatcher:
@@ -89,11 +85,9 @@ class Dispatcher:
         self._tally = Tally(prices)
         self._failing = FailOpen(self._tally, enabled=on_error == "miss", clock=clock)
         # A policy that cannot learn says nothing of the store, nor does one that can.
-        self._learning = FailOpen(self._tally, enabled=on_error == "miss", clock=clock, part="learning")
+        learning = FailOpen(self._tally, enabled=on_error == "miss", clock=clock, part="learning")
         at_hand = cache is not None and getattr(cache.stored_in, "at_hand", False)
         self._writer = WriteBehind() if write_behind and self._failing.enabled and not at_hand else None
-        self._under_way: dict[str, Entry] = {}
-        self._clock = clock
         self._flights = Flights(timeout=flight_timeout, clock=clock)
         self._refreshes = Refreshes(timeout=flight_timeout, clock=clock)
         self._single_flight = single_flight
@@ -103,6 +97,9 @@ class Dispatcher:
                 raise ConfigError("lease is for the leaders of flights: it needs single_flight")
             store = None if cache is None else cache.stored_in
             self._leases = Leases(store, seconds=lease, give_back=self._give_back, clock=clock)
+        shared = self._flights, self._refreshes
+        self._keeping = Keeping(self._tally, self._failing, learning, *shared, self._writer)
+        self._seeking = Seeking(self._failing, *shared, self._leases, self._keeping, clock)
 
     @property
     def paused(self) -> bool:
@@ -260,7 +257,7 @@ class Dispatcher:
             seat = self._flights.alone(patience)
         way = Way(seat)
         try:
-            found = yield from self._seek(cache, unseen, way)
+            found = yield from self._seeking.seek(cache, unseen, way)
             if isinstance(found, Match):
                 way.seat.lead.end(found)
                 return (yield from self._served(cache, found))
@@ -277,64 +274,10 @@ class Dispatcher:
             return (yield from self._served(cache, way.stale))
         return Ticket(query, found, reservation, way.seat.lead, way.lease, way.stale)
 
-    def _seek(self, cache: SemanticCache, unseen: Miss, way: Way) -> Flow[Match | Miss]:
-        """What is stored, under way here or in another process; on the way, what others wait for is noted."""
-        found = way.seat.found or (yield from self._lookup(cache, unseen))
-        if isinstance(found, Match) and cache.stale(found.entry) and self._refreshes.take(found.entry.id):
-            # Who waits is served what is there.
-            way.seat.lead.end(found)
-            way.stale, way.seat = found, self._flights.alone(way.seat.patience)
-            found = replace(unseen, reason=STALE)
-        elif isinstance(found, Miss) and found.vector is not None and found.reason not in _ALONE:
-            way.seat = yield from self._near(cache, found, found.vector, way.seat)
-            found = way.seat.found or found
-        if isinstance(found, Miss) and self._leases is not None:
-            way.seat, way.lease = yield from self._in_turn(cache, self._leases, found, way.seat)
-            found = way.seat.found or found
-        if isinstance(found, Match) and not found.hit_id:
-            return cache.retractable(found, unseen)
-        return found
-
     def _served(self, cache: SemanticCache, found: Match) -> Flow[Match]:
         self._tally.count(_COUNTER[found.kind], saved=found.entry.usage)
         yield from self._failing.safely(cache.prolong_flow(found.entry), None)
         return found
-
-    def _near(self, cache: SemanticCache, miss: Miss, vector: Vector, seat: Seat) -> Flow[Seat]:
-        """Wait for the answer to the same question in other words, if it is under way."""
-
-        def same(question: Entry, score: float) -> bool:
-            try:
-                return cache.policy.decide(miss.query.text, [Match(question, score)]).hit is not None
-            except Exception as error:
-                self._failing.failed(error)
-                if not self._failing.enabled:
-                    raise
-                return False
-
-        # Its answer is not known yet, and so not the same as any other.
-        question = cache.entry(miss, miss.id.encode(), None)
-        return (yield from self._flights.join_near(seat, question, vector, same, cache.policy.neighbours))
-
-    def _in_turn(
-        self, cache: SemanticCache, leases: Leases, miss: Miss, seat: Seat
-    ) -> Flow[tuple[Seat, Lease | None]]:
-        """Take the question's lease, or wait for the answer of the process that has it. Without a store that works,
-        or when the time is over, go without."""
-        if seat.until is None:
-            return seat, None
-        begun = self._clock()
-        exactly = cache.unseen(replace(miss.query, semantic=False))
-
-        def look() -> Flow[Match | None]:
-            found = yield from cache.lookup_flow(exactly)
-            return Shared(found.entry, 1.0, exact=True) if isinstance(found, Match) else None
-
-        until = min(seat.until, begun + seat.patience)
-        outcome = yield from self._failing.safely(leases.turn(miss.id, look, until), None)
-        patience = max(0.0, seat.patience - (self._clock() - begun))
-        found, lease = (outcome, None) if isinstance(outcome, Match) else (None, outcome)
-        return replace(seat, found=found, patience=patience), lease
 
     def _reserve(self, cost: Cost | Pricing | None, patience: float) -> Flow[Reservation | None]:
         if callable(cost):
@@ -344,14 +287,8 @@ class Dispatcher:
         timeout = None if patience == math.inf else patience
         return (yield from step(self.limiter.acquire, self.limiter.aacquire, cost, timeout=timeout))
 
-    def _lookup(self, cache: SemanticCache, unseen: Miss) -> Flow[Match | Miss]:
-        entry = self._under_way.get(unseen.id)
-        if entry is not None and cache.fresh(entry) and not cache.shadow:
-            return Match(entry, 1.0, exact=True)
-        return (yield from self._failing.safely(cache.lookup_flow(unseen), unseen))
-
     def _finish(self, ticket: Ticket, payload: bytes | None, usage: Usage | None) -> Flow[None]:
-        writing = None
+        kept = False
         try:
             if ticket.reservation is not None:
                 ticket.reservation.settle(usage)
@@ -361,42 +298,10 @@ class Dispatcher:
                 self._tally.count("not_stored", spent=usage)
             else:
                 entry = self.cache.entry(ticket.miss, payload, usage)
-                writing = self._write(self.cache, ticket, ticket.miss, entry, usage)
-                yield from self._keep(ticket.miss, entry, writing)
+                kept = True
+                yield from self._keeping.keep(self.cache, ticket, ticket.miss, entry, usage)
         finally:
-            self._end(ticket, written=writing is None)
-
-    def _keep(self, miss: Miss, entry: Entry, writing: Flow[None]) -> Flow[None]:
-        # Who comes after the flight and before the end of the write finds the answer here.
-        self._under_way[entry.id] = entry
-        self._flights.land(flight_key(miss), Shared(entry, 1.0, exact=True))
-        if self._writer is not None:
-            self._writer.submit(lambda: run(writing))
-        else:
-            yield from writing
-
-    def _write(
-        self, cache: SemanticCache, ticket: Ticket, miss: Miss, entry: Entry, usage: Usage | None
-    ) -> Flow[None]:
-        written = None
-        try:
-            written = yield from self._failing.safely(cache.store_flow(miss, entry), None)
-            yield from self._learn(cache, miss, entry)
-            if written is not None and ticket.stale is not None:
-                yield from self._failing.safely(cache.replace_flow(ticket.stale, entry), None)
-        finally:
-            self._tally.count("not_stored" if written is None else "stored", spent=usage)
-            if self._under_way.get(entry.id) is entry:
-                self._under_way.pop(entry.id, None)
-            # Not before: who gets the lease next looks for the answer first.
-            ticket.let_go(self._refreshes)
-
-    def _learn(self, cache: SemanticCache, miss: Miss, entry: Entry) -> Flow[None]:
-        """What an answer says of the one that would have been served."""
-        right = yield from self._learning.safely(cache.learn_flow(miss, entry), None)
-        if right is not None:
-            self._tally.count("checked")
-            self._tally.count("checked_wrong", not right)
+            self._end(ticket, let_go=not kept)
 
     def _reject(self, hit_id: str) -> Flow[bool]:
         # The answer may still be on its way to the store, where it would take the tombstone's place.
@@ -405,11 +310,11 @@ class Dispatcher:
         self._tally.count("rejected", known)
         return known
 
-    def _end(self, ticket: Ticket, *, written: bool = True) -> None:
-        """Who waits in this process is freed; who waits in another only when the answer was ``written``."""
+    def _end(self, ticket: Ticket, *, let_go: bool = True) -> None:
+        """Who waits in this process is freed; who waits in another, where an answer is kept, when it is written."""
         if ticket.lead is not None:
             ticket.lead.end(FREED)
-        if written:
+        if let_go:
             ticket.let_go(self._refreshes)
 
     def _give_back(self, release: Flow[None]) -> None:

@@ -317,3 +317,17 @@ def test_keys_that_were_served_and_left_are_forgotten():
         line.push(one)
         line.serve(one)
     assert sum(len(queue._flows) for queue in line._classes.values()) < 200
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_who_was_served_and_comes_again_goes_first_and_counts_once(overtaken):
+    line = _line()
+    one, *_ = calls = _push(line, _many("a", 3))
+    line.leave(one) if overtaken else line.serve(one)
+    one.again = True
+    line.push(one)
+    assert len(line) == 3
+    assert line.share_ahead(0.0, "a", 1.0) == 1.0
+    assert _served(line) == [call.name for call in calls]
+    assert len(line) == 0
+    assert line.head() is None
