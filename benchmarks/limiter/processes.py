@@ -36,6 +36,7 @@ import redis
 
 from dispatch_core import TokenLimiter, Usage
 from dispatch_core.limit import shared
+from dispatch_core.limit.limits import padded
 from dispatch_core.simulate.quota import Admission, Quota, Rejection
 from dispatch_core.simulate.reply import limit_headers
 
@@ -61,7 +62,6 @@ _START = 1.0
 # Requests bind so much later than tokens.
 _SPARE = 1.4
 _PATIENCE = 20.0
-_PAD_SHARE = 0.02
 
 
 # The work
@@ -367,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"{PROCESSES} processes × {TASKS} closed loops, {SERVICE} s a call, {place.rpm:,} requests and {place.tpm:,} "
         f"tokens a minute over {place.window:g} s;\na server that reserves max_tokens allows a smooth stream "
-        f"{100 * place.ceiling:.1f} % and our window is {100 * _PAD_SHARE:.0f} % longer than its own\n"
+        f"{100 * place.ceiling:.1f} % and our window is {100 * (padded(place.window) / place.window - 1):.0f} % longer than its own\n"
     )
     print(f"{'':<10}" + "".join(f"{title:>12}" for title, _, _ in _COLUMNS.values()), flush=True)
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:

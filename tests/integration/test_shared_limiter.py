@@ -213,6 +213,22 @@ def test_who_was_granted_ahead_does_not_go_when_a_call_is_refused_meanwhile(open
     assert limiter.acquire(Cost(1), timeout=PATIENCE).charge.marks[0][0] == 2
 
 
+def test_whoever_has_no_time_to_be_called_back_is_told_at_once(opened, monkeypatch):
+    limiter = opened(rpm=600, tpm=None, burst=0.1)
+    first = limiter.acquire(Cost(1))
+
+    def refused_meanwhile(seconds: float) -> Flow[None]:
+        assert first.throttled(429, {"retry-after": "40"})
+        yield from ()
+
+    monkeypatch.setattr(shared, "pause", refused_meanwhile)
+    with pytest.raises(LimitExceeded, match="too late") as refused:
+        limiter.acquire(Cost(1), timeout=PATIENCE)
+    assert refused.value.retry_after > PATIENCE
+    stats = limiter.stats()
+    assert (stats.admitted, stats.rejected, stats.waiting, stats.open) == (1, 1, 0, 0)
+
+
 def test_a_call_larger_than_the_limit_is_refused_before_anybody_is_asked(open_one):
     limiter = open_one(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RequestTooLarge):

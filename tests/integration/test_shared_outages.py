@@ -20,6 +20,8 @@ from servers import Server, free_port
 from sharing import PATIENCE, Clock, Stopped, desk_of, flushed
 
 from dispatch_core import ConfigError, Cost, LimitExceeded, TokenLimiter, Usage
+from dispatch_core._flow import Flow
+from dispatch_core.limit import shared
 
 # Other processes
 
@@ -102,6 +104,21 @@ def test_whom_a_lost_server_granted_ahead_goes_before_those_who_are_let_in_alone
     assert one.eta(1) >= ahead.charge.at - clock.now
     clock.now += 0.9
     assert one.try_reserve(1) is not None
+
+
+def test_whom_a_lost_server_granted_ahead_is_not_called_back(own_server: Server, open_one, monkeypatch):
+    one = open_one(own_server.url, rpm=600, burst=0.1, replicas=2)
+    one.acquire(Cost(1))
+    pauses = []
+
+    def lost_meanwhile(seconds: float) -> Flow[None]:
+        pauses.append(seconds)
+        desk_of(one).serial.alone(desk_of(one)._lost)
+        yield from ()
+
+    monkeypatch.setattr(shared, "pause", lost_meanwhile)
+    assert one.acquire(Cost(1), timeout=PATIENCE).charge.lease
+    assert len(pauses) == 1
 
 
 async def test_whoever_waits_alone_asks_again_when_he_may(own_server: Server, open_one):

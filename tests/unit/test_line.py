@@ -331,3 +331,16 @@ def test_who_was_served_and_comes_again_goes_first_and_counts_once(overtaken):
     assert _served(line) == [call.name for call in calls]
     assert len(line) == 0
     assert line.head() is None
+
+
+def test_who_comes_again_is_overtaken_and_comes_once_more_stands_there_once():
+    line = _line()
+    first, second = _push(line, [Call("first", since=1, again=True), Call("second", since=2, again=True)])
+    line.leave(second)
+    line.push(second)
+    _push(line, [Call("new")])
+    assert line.share_ahead(0.0, "", 1.0) == 1.0
+    assert line.share_ahead(0.0, "", 1.0, since=2) == pytest.approx(1 / 3)
+    line.leave(second)
+    assert line.share_ahead(0.0, "", 1.0, since=3) == 0.5
+    assert _served(line) == [first.name, "new"]

@@ -74,7 +74,7 @@ class Limits:
     def quota(self) -> Quota:
         """Fresh gauges of these limits."""
         given = [name for name in _NAMES if getattr(self, name) is not None]
-        log = Log(self.window + min(_PAD, _MOST_PAD * self.window))
+        log = Log(padded(self.window))
         return Quota([self._gauge(name, index, log) for index, name in enumerate(given)], log)
 
     def charge(self, cost: Cost, estimator: TokenEstimator) -> Charge:
@@ -164,6 +164,11 @@ class Limits:
             catch_up=profile.catch_up if self.burst == "auto" else 0.0,
             estimated=unit in ("token", "input"),
         )
+
+
+def padded(window: float) -> float:
+    """For how many seconds a window counts what the provider counts for ``window``."""
+    return window + min(_PAD, _MOST_PAD * window)
 
 
 def _clamped(cost: Cost, cap: float) -> float:

@@ -143,13 +143,16 @@ class Line(Generic[S]):
         return self.length
 
     def push(self, one: S) -> None:
-        one.gone = False
         self.length += 1
         if one.again:
+            # Who left behind others is still there, and may be the one who comes.
+            self._again = deque(other for other in self._again if not other.gone)
             # The earlier a call first came, the earlier it comes again.
             at = sum(1 for other in self._again if other.since <= one.since)
             self._again.insert(at, one)
+            one.gone = False
             return
+        one.gone = False
         queue = self._classes.get(one.priority)
         if queue is None:
             queue = self._classes[one.priority] = _FairQueue(self._weight)
@@ -184,12 +187,13 @@ class Line(Generic[S]):
     def share_ahead(self, priority: float, key: str, size: float, since: float | None = None) -> float:
         """Which share of all that waits goes before a call that comes now, or again ``since`` then: of those of lower
         priority nothing, as long as they have not waited for too long."""
-        total = sum(one.size for one in self._again) + sum(queue.size for queue in self._classes.values())
+        again = [one for one in self._again if not one.gone]
+        total = sum(one.size for one in again) + sum(queue.size for queue in self._classes.values())
         if total <= 0:
             return 0.0
         if since is not None:
-            return sum(one.size for one in self._again if one.since < since) / total
-        before = sum(one.size for one in self._again)
+            return sum(one.size for one in again if one.since < since) / total
+        before = sum(one.size for one in again)
         for other, queue in self._classes.items():
             if other < priority:
                 before += queue.size

@@ -80,6 +80,7 @@ class SharedDesk(Desk):
         self._asked_last: Waiter | None = None
         self._asking_since = self._room_at = -math.inf
         self._refused_since = math.inf
+        self._refused_until = -math.inf
         # What a parent process charged, it will tell itself.
         self._inherited = frozenset(self.quota.record.charges)
         self._courier.start_anew()
@@ -121,7 +122,7 @@ class SharedDesk(Desk):
         if waiter.admitted:
             if grant.wait > 0 and waiter.held.charge.lease:
                 yield from pause(grant.wait)
-                self.serial.alone(partial(self._call_back, waiter))
+                self.serial.alone(partial(self._call_back, waiter, deadline))
             return
         now = self._clock()
         wait = self._outage.patience(grant.wait, now)
@@ -278,16 +279,20 @@ class SharedDesk(Desk):
         self._let_in(waiter)
         self._admit(now)
 
-    def _call_back(self, waiter: Waiter) -> None:
+    def _call_back(self, waiter: Waiter, deadline: float) -> None:
         """Whoever was granted ahead does not go where a call was refused meanwhile: he is the first to ask again."""
         now, held = self._clock(), waiter.held
-        granted = held.charge
-        if self._gate(now) <= 0 or not granted.open:
+        granted, wait = held.charge, self._refused_until - now
+        if wait <= 0 or not granted.open:
             return
         held.charge = Charge(granted.amounts, granted.noise)
         self._end(granted, self._nothing)
         self.admitted, self._ended = self.admitted - 1, self._ended - 1
         waiter.admitted, waiter.again = False, True
+        if wait > deadline - now:
+            self._too_late(wait)
+        # The time behind the gate is none in which others went before him.
+        self._asked_last = None
         self._stand(waiter)
         self._admit(now)
 
@@ -328,7 +333,9 @@ class SharedDesk(Desk):
 
     def _refuse(self, charge: Charge | None, feedback: Feedback, told: Mapping[str, Reading]) -> None:
         super()._refuse(charge, feedback, told)
-        self._courier.close_gate(pause_after(feedback))
+        wait = pause_after(feedback)
+        self._refused_until = max(self._refused_until, self._clock() + wait)
+        self._courier.close_gate(wait)
 
     def _lost(self) -> bool:
         """Redis failed: go on alone, by our part of the limits, and ask again later. True if that is news."""
