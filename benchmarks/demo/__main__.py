@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.demo.provider import Provider, Quota, provider
-from benchmarks.demo.replay import Ask, replay
+from benchmarks.demo.replay import Ask, Outcome, replay
 from benchmarks.demo.report import ArmResult, plot, show
-from benchmarks.demo.trace import load_answers, load_questions, make_trace, repeats
+from benchmarks.demo.trace import Arrival, load_answers, load_questions, make_trace, repeats
 
 # Demand is a little above the quota of requests; tokens are enough for either program's prompts.
 LANGCHAIN_QUOTA = Quota(rpm=920, tpm=90_000, window=10.0)
@@ -37,8 +37,8 @@ def main() -> None:
     with Progress(*columns, console=console) as progress:
         for arm in arms:
             task = progress.add_task(f"{arm.framework:<10} {arm.name}", total=len(trace))
-            with provider(arm.quota, seed=options.seed) as server, arm.open(server) as ask:
-                outcomes = asyncio.run(replay(trace, ask, partial(progress.advance, task)))
+            with provider(arm.quota, seed=options.seed) as server:
+                outcomes = asyncio.run(arm.replay(server, trace, partial(progress.advance, task)))
                 results.append(ArmResult(arm.framework, arm.name, outcomes, load_answers(), server.stats()))
     show(results, repeats(trace), console)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,11 @@ class Arm:
     framework: str
     name: str
     quota: Quota
-    open: Callable[[Provider], AbstractContextManager[Ask]]
+    open: Callable[[Provider], AbstractAsyncContextManager[Ask]]
+
+    async def replay(self, server: Provider, trace: list[Arrival], on_done: Callable[[], None]) -> list[Outcome]:
+        async with self.open(server) as ask:
+            return await replay(trace, ask, on_done)
 
 
 def _arms() -> list[Arm]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from langchain_core.globals import set_llm_cache
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
+from openai import DefaultAsyncHttpxClient
 from pydantic import SecretStr
 
 from benchmarks.demo.provider import Provider
@@ -35,27 +37,39 @@ def _asker(model: ChatOpenAI) -> Ask:
     return ask
 
 
-@contextmanager
-def bare(provider: Provider) -> Iterator[Ask]:
+@asynccontextmanager
+async def bare(provider: Provider) -> AsyncIterator[Ask]:
     """With the usual remedy, retries until there is an answer: 40 instead of the SDK's default of two."""
-    yield _asker(ChatOpenAI(model="sim-large", base_url=provider.url, api_key=SecretStr("none"), max_retries=40))
+    async with _connected(provider) as sdk:
+        yield _asker(ChatOpenAI(**sdk, max_retries=40))
 
 
-@contextmanager
-def dispatched(provider: Provider, embedder: Embedder) -> Iterator[Ask]:
+@asynccontextmanager
+async def dispatched(provider: Provider, embedder: Embedder) -> AsyncIterator[Ask]:
     quota = provider.quota
     cache = SemanticCache(embedder=embedder)
     set_llm_cache(cache)  # 1
     limiter = TokenRateLimiter(rpm=quota.rpm, tpm=quota.tpm, window=quota.window)  # 2
-    model = ChatOpenAI(
-        model="sim-large",
-        base_url=provider.url,
-        api_key=SecretStr("none"),
-        rate_limiter=limiter,  # 3
-        max_retries=0,
-    )
     try:
-        yield _asker(model)
+        async with _connected(provider) as sdk:
+            model = ChatOpenAI(
+                **sdk,
+                rate_limiter=limiter,  # 3
+                max_retries=0,
+            )
+            yield _asker(model)
     finally:
         set_llm_cache(None)
         cache.close()
+
+
+@asynccontextmanager
+async def _connected(provider: Provider) -> AsyncIterator[dict[str, Any]]:
+    """Where to call and with what: connections that end with the loop of the arm, not in the next one."""
+    async with DefaultAsyncHttpxClient() as client:
+        yield {
+            "model": "sim-large",
+            "base_url": provider.url,
+            "api_key": SecretStr("none"),
+            "http_async_client": client,
+        }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from llama_index.core import SimpleDirectoryReader, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import LLM
 from llama_index.llms.openai import OpenAI
+from openai import DefaultAsyncHttpxClient
 
 from benchmarks.demo.provider import Provider
 from benchmarks.demo.replay import Ask
@@ -55,18 +56,27 @@ def _asker(index: VectorStoreIndex, llm: LLM) -> Ask:
     return ask
 
 
-@contextmanager
-def bare(provider: Provider, index: VectorStoreIndex) -> Iterator[Ask]:
+@asynccontextmanager
+async def bare(provider: Provider, index: VectorStoreIndex) -> AsyncIterator[Ask]:
     """With the usual remedy: LlamaIndex and the SDK both retry, six times seven attempts together."""
-    yield _asker(index, OpenAI(model=MODEL, api_base=provider.url, api_key="none", max_retries=6))
+    async with _connected(provider) as sdk:
+        yield _asker(index, OpenAI(**sdk, max_retries=6))
 
 
-@contextmanager
-def dispatched(provider: Provider, index: VectorStoreIndex, embedder: Embedder) -> Iterator[Ask]:
+@asynccontextmanager
+async def dispatched(provider: Provider, index: VectorStoreIndex, embedder: Embedder) -> AsyncIterator[Ask]:
     quota = provider.quota
-    llm = DispatchLLM(
-        OpenAI(model=MODEL, api_base=provider.url, api_key="none", max_retries=0),
-        cache=SemanticCache(embedder, MemoryStore()),
-        rate_limiter=TokenLimiter(rpm=quota.rpm, tpm=quota.tpm, window=quota.window),
-    )
-    yield _asker(index, llm)
+    async with _connected(provider) as sdk:
+        llm = DispatchLLM(
+            OpenAI(**sdk, max_retries=0),
+            cache=SemanticCache(embedder, MemoryStore()),
+            rate_limiter=TokenLimiter(rpm=quota.rpm, tpm=quota.tpm, window=quota.window),
+        )
+        yield _asker(index, llm)
+
+
+@asynccontextmanager
+async def _connected(provider: Provider) -> AsyncIterator[dict[str, Any]]:
+    """Where to call and with what: connections that end with the loop of the arm, not in the next one."""
+    async with DefaultAsyncHttpxClient() as client:
+        yield {"model": MODEL, "api_base": provider.url, "api_key": "none", "async_http_client": client}
