@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -181,3 +185,29 @@ async def _streamed(request: web.Request, events: Any, *, ends: bool = True) -> 
     if not ends and request.transport is not None:
         request.transport.close()
     return response
+
+
+class SimulatedProvider:
+    """`dispatcher simulate` in a process of its own: one that shares the interpreter with hundreds of callers notices
+    a request long after it has come, and counts it then."""
+
+    def __init__(self, *, rpm: int, window: float, latency: float) -> None:
+        told = {"port": 0, "rpm": rpm, "window": window, "latency": latency}
+        self._words = [str(word) for name, value in told.items() for word in (f"--{name}", value)]
+        self.url = ""
+
+    def stats(self) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=30) as reply:
+            counted: dict[str, Any] = json.load(reply)
+        return counted
+
+    def __enter__(self) -> SimulatedProvider:
+        words = [sys.executable, "-m", "dispatch_core", "simulate", *self._words]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        [self.url] = re.findall(r"http://\S+", self._process.stdout.readline())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with self._process:
+            self._process.terminate()

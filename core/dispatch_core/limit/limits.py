@@ -21,8 +21,7 @@ Unit = Literal["request", "token", "input", "output", "slot"]
 Burst = float | Literal["auto"]
 
 _INF = math.inf
-# A connection that is made across an ocean takes a quarter of a second longer than one that is there.
-_PAD, _MOST_PAD = 0.3, 0.15
+_PAD, _MOST_PAD = 0.2, 0.1
 _MARGIN = 0.5
 _ONE: frozenset[Unit] = frozenset(("request", "slot"))
 _NAMES: Mapping[str, tuple[str, Unit]] = {
