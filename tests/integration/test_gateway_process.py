@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateways import Client, Process, deployment, to
+from gateways import Client, Process, deployment, eventually, to
 from servers import Server
 from upstreams import Upstream, held, says
 
@@ -108,9 +108,7 @@ async def test_what_outlasts_the_drain_is_cut_off(upstream: Upstream, session: A
     upstream.usual = held(threading.Event(), says("yes"))
     with Process(tmp_path, plain(upstream, timeouts={"drain": 0.2})) as gateway:
         asked = asyncio.create_task(Client(session, gateway.url).ask(asking()))
-        async with asyncio.timeout(30):
-            while not upstream.seen:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: bool(upstream.seen))
         gateway.signal(signal.SIGTERM)
         assert (await asyncio.to_thread(gateway.end))[0] == 1
         status, _, body = await asked
@@ -123,9 +121,7 @@ async def test_a_second_signal_cuts_off_and_the_exit_code_says_so(
     upstream.usual = held(threading.Event(), says("yes"))
     with Process(tmp_path, plain(upstream, timeouts={"drain": 600})) as gateway:
         asked = asyncio.create_task(Client(session, gateway.url).ask(asking()))
-        async with asyncio.timeout(30):
-            while not upstream.seen:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: bool(upstream.seen))
         gateway.signal(signal.SIGTERM)
         await until_it_says(session, f"{gateway.root}/health/ready", (503, "draining"))
         gateway.signal(signal.SIGTERM)

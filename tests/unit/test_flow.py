@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dispatch_core._flow import Flow, arun, pause, run, step
+from dispatch_core._flow import Flow, arun, pause, run, step, unbroken
 
 
 class World:
@@ -112,3 +112,29 @@ async def test_a_coroutine_that_is_thrown_away_lets_the_flow_clean_up():
 async def test_a_pause_is_a_step_like_any_other():
     run(pause(0))
     await arun(pause(0))
+
+
+async def test_an_unbroken_flow_goes_on_when_whoever_awaits_it_is_cancelled():
+    world, may_go_on, late = World(), asyncio.Event(), asyncio.Queue[int]()
+
+    def doubled() -> Flow[int]:
+        yield from step(lambda: None, may_go_on.wait)
+        return (yield from step(world.double, world.adouble, 4))
+
+    def told(ended: asyncio.Future[int]) -> None:
+        late.put_nowait(ended.result())
+
+    def outer() -> Flow[int]:
+        return (yield from unbroken(doubled, told))
+
+    assert run(outer()) == 8
+    asking = asyncio.create_task(arun(outer()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    may_go_on.set()
+    assert await late.get() == 8
+    assert await arun(outer()) == 8
+    assert late.empty()
+    assert world.calls == ["double", "adouble", "adouble"]
